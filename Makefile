@@ -1,0 +1,46 @@
+# Two commands do everything: `make run` shows the function at work, `make test` proves it.
+# Both set up .venv by themselves; all they need is make and Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EVENT ?= events/http.json
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test lint lock clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
+
+run: $(VENV)/.ready ## one event through the function, with stand-ins for AWS and Twilio (EVENT=events/….json)
+	@$(BIN)/python -m local.run $(EVENT)
+
+serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT=8800)
+	@$(BIN)/python -m local.serve
+
+test: $(VENV)/.ready ## the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/cfn-lint
+	$(BIN)/sam validate --lint
+
+lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
+	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras requirements-dev.in -o requirements-dev.txt
+	$(LOCK) --upgrade --python-version 3.11 -c requirements-dev.txt src/requirements.in -o src/requirements.txt
+	grep -A999 '^uv==' requirements-dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements-uv.txt
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.ready: requirements-uv.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
+	@echo "Setting up $(VENV) (once) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@touch $@
