@@ -1,0 +1,112 @@
+"""The settings, read from the environment; a value that cannot be meant is a ConfigurationError."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from end_conversation.command import FLOW_SID
+from end_conversation.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?", re.ASCII)
+_URL_CHARACTERS = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the environment says.
+
+    Attributes:
+        twilio_secret_id: name or ARN of the secret with the Twilio credentials.
+        secret_max_age: seconds for which a secret is used without asking for it again.
+        studio_base_url: scheme, host and port of the Studio API.
+        allowed_flow_sids: the Flows that may be worked on; None is all of them.
+        dead_letter_queue_url: where SQS messages go at once that can never succeed.
+    """
+
+    twilio_secret_id: str
+    secret_max_age: float
+    studio_base_url: str
+    allowed_flow_sids: frozenset[str] | None
+    dead_letter_queue_url: str | None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Read the settings; an empty variable counts as absent, since CloudFormation cannot leave one out.
+
+        Raises:
+            ConfigurationError: names the variable, not its value.
+        """
+        twilio_secret_id = environ.get("TWILIO_SECRET_ID", "")
+        if not twilio_secret_id.strip():
+            raise ConfigurationError("TWILIO_SECRET_ID is not set")
+        log_level = environ.get("POWERTOOLS_LOG_LEVEL") or "INFO"
+        if log_level.upper() not in logging.getLevelNamesMapping():
+            raise ConfigurationError("POWERTOOLS_LOG_LEVEL is no log level")
+        return cls(
+            twilio_secret_id=twilio_secret_id,
+            secret_max_age=_seconds(environ, "TWILIO_SECRET_MAX_AGE_SECONDS", "300"),
+            studio_base_url=_studio_base_url(environ),
+            allowed_flow_sids=_allowed_flow_sids(environ.get("ALLOWED_FLOW_SIDS", "")),
+            dead_letter_queue_url=environ.get("DEAD_LETTER_QUEUE_URL") or None,
+        )
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:
+    value = environ.get(name) or default
+    if not _SECONDS.fullmatch(value):
+        raise ConfigurationError(f"{name} is no number of seconds")
+    return float(value)
+
+
+def _allowed_flow_sids(value: str) -> frozenset[str] | None:
+    """Every valid SID of the list; a list without one allows nothing, for it was meant to restrict."""
+    if not value:
+        return None
+    return frozenset(sid for entry in value.split(",") if FLOW_SID.fullmatch(sid := entry.strip()))
+
+
+def _studio_base_url(environ: Mapping[str, str]) -> str:
+    if base_url := environ.get("TWILIO_STUDIO_BASE_URL"):
+        return _checked_base_url(base_url, sam_local=environ.get("AWS_SAM_LOCAL") == "true")
+    edge, region = environ.get("TWILIO_EDGE", ""), environ.get("TWILIO_REGION", "")
+    for name, label in (("TWILIO_EDGE", edge), ("TWILIO_REGION", region)):
+        if label and not _HOST_LABEL.fullmatch(label):
+            raise ConfigurationError(f"{name} is no part of a host name")
+    # An edge without a region means us1: https://www.twilio.com/docs/global-infrastructure/edge-locations
+    host = ".".join(filter(None, ("studio", edge, region or (edge and "us1"), "twilio.com")))
+    return f"https://{host}"
+
+
+def _checked_base_url(value: str, *, sam_local: bool) -> str:
+    try:
+        url = urlsplit(value)
+        host, port = url.hostname, url.port
+    except ValueError:
+        host = port = None
+    else:
+        if url.scheme not in ("http", "https") or url.username is not None or url.path.rstrip("/"):
+            host = None
+    if not host or not _URL_CHARACTERS.fullmatch(value) or set(value) & set("?#\\@"):
+        raise ConfigurationError("TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]")
+    # The credentials travel in a header: in the clear they may only go where nobody else listens.
+    if url.scheme == "http" and not sam_local and not _is_loopback(host):
+        raise ConfigurationError("TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback")
+    address = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{address}" + (f":{port}" if port is not None else "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,81 @@
+"""The one logger and the one set of metrics.
+
+Logs are JSON lines whose message is a stable identifier; everything else is in keys. Metrics are CloudWatch's
+embedded metric format, printed once, at the end of an invocation. Lambda gives a process one invocation at a
+time, so the metrics of the current one are module state; the lock is for the threads of that one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from functools import cache
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or "end-conversation"
+NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "EndConversation"
+
+
+def _make_logger() -> Logger:
+    try:
+        made = Logger(service=SERVICE)
+    except ValueError:
+        # No such level. Config refuses it at the first request, which has to be able to log that.
+        made = Logger(service=SERVICE, level=logging.INFO)
+    own = logging.getLogger(SERVICE)
+    own.propagate = False
+    # What libraries say is a JSON line too, never their DEBUG, whatever our level: botocore's has secrets.
+    root = logging.getLogger()
+    root.handlers = [*own.handlers]
+    for library in (root, logging.getLogger("botocore"), logging.getLogger("urllib3")):
+        library.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    return made
+
+
+logger = _make_logger()
+
+# Powertools prints metrics to the stream that log lines go to, in two writes: no line may come between.
+_lock = logger.registered_handler.lock or RLock()
+
+
+@cache
+def _metrics_of(trigger: str) -> EphemeralMetrics:
+    # Powertools prints by itself at 100 values, and drops what add_dimension added then: defaults stay.
+    return EphemeralMetrics(namespace=NAMESPACE, service=SERVICE, default_dimensions={"trigger": trigger})
+
+
+_current = _metrics_of("direct")
+
+
+@contextmanager
+def metrics_of(trigger: str) -> Iterator[None]:
+    """Count what happens inside, for one invocation by this trigger; print it at the end in any case."""
+    global _current  # noqa: PLW0603 - one invocation at a time, see above
+    _current = _metrics_of(trigger)
+    try:
+        yield
+    finally:
+        with _lock:
+            if _current.metric_set:
+                _current.flush_metrics()
+
+
+def count(metric: str, value: int = 1) -> None:
+    """Add to a metric of the unit Count."""
+    with _lock:
+        _current.add_metric(metric, "Count", value)
+
+
+def observe_milliseconds(metric: str, value: float) -> None:
+    """Add one value to a metric of the unit Milliseconds."""
+    with _lock:
+        _current.add_metric(metric, "Milliseconds", value)

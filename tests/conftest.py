@@ -1,0 +1,127 @@
+"""The function under test, as Lambda would run it, with a Twilio and an AWS of its own."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from doubles import SecretsManager
+from hypothesis import HealthCheck, settings
+
+from end_conversation.app import _service, handler
+from end_conversation.observability import logger
+from local.studio import API_KEY, Studio
+
+# Machines that run tests are slow at times, which is no finding.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+EVENTS = Path(__file__).parent.parent / "events"
+ACCOUNT_SID = "AC" + "0" * 32
+FLOW_SID = "FW" + "1" * 32
+SECRET_ID = "end-conversation/twilio"
+
+
+@dataclass
+class Context:
+    """The part of Lambda's context object that the function uses."""
+
+    seconds: float
+    aws_request_id: str = "11111111-2222-3333-4444-555555555555"
+    began: float = field(default_factory=monotonic)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self.began + self.seconds - monotonic()) * 1000)
+
+
+class Function:
+    """Invokes the handler in this process.
+
+    Attributes:
+        output: everything that the last invocation printed.
+    """
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.output = ""
+
+    def __call__(self, event: Any, seconds: float = 10.0) -> Any:
+        logger.registered_handler.setStream(sys.stdout)
+        self._capsys.readouterr()
+        try:
+            return handler(event, Context(seconds))
+        finally:
+            self.output = "".join(self._capsys.readouterr())
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What was printed, every line of it JSON."""
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The log lines."""
+        return [line for line in self.lines if "_aws" not in line]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The sum of each metric, without latencies."""
+        sums: dict[str, float] = {}
+        for line in self.lines:
+            for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"] if "_aws" in line else ():
+                if metric["Unit"] == "Count":
+                    sums[metric["Name"]] = sums.get(metric["Name"], 0) + sum(line[metric["Name"]])
+        return sums
+
+
+def secret_text(**fields: str) -> str:
+    """A Twilio secret of the type TwilioApiKey, as the stand-in knows it."""
+    return json.dumps(
+        {"accountSid": ACCOUNT_SID, "apiKeySid": API_KEY[0], "apiKeySecret": API_KEY[1]} | fields
+    )
+
+
+def sample(name: str) -> Any:
+    """The payload in events/."""
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    with Studio(credentials=[API_KEY]) as running:
+        yield running
+
+
+@pytest.fixture
+def secrets_manager() -> Iterator[SecretsManager]:
+    with SecretsManager() as running:
+        running.secrets[SECRET_ID] = secret_text()
+        yield running
+
+
+@pytest.fixture
+def environment(
+    monkeypatch: pytest.MonkeyPatch, studio: Studio, secrets_manager: SecretsManager
+) -> pytest.MonkeyPatch:
+    """The function's environment variables, with a process that has not served a request yet."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager.url,
+        "TWILIO_SECRET_ID": SECRET_ID,
+        "TWILIO_STUDIO_BASE_URL": studio.url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    _service.cache_clear()
+    return monkeypatch
+
+
+@pytest.fixture
+def function(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Function:
+    return Function(capsys)

@@ -1,0 +1,200 @@
+"""What is a command, and what is told about what is none."""
+
+import contextlib
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import FLOW_SID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from end_conversation.command import SCHEMA, Command, parse_date_time, parse_json
+from end_conversation.errors import InvalidRequest
+
+EXECUTION_SID = "FN" + "a" * 32
+VALID: dict[str, Any] = {"flow_sid": FLOW_SID, "execution_sid": EXECUTION_SID}
+
+
+def errors_of(payload: object) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as refusal:
+        Command.parse(payload)
+    return dict(refusal.value.errors)
+
+
+def test_a_command_holds_what_was_given() -> None:
+    """Every optional field arrives, the date-time in UTC."""
+    given = VALID | {
+        "occurred_at": "2026-11-23T20:00:00+02:00",
+        "conversation_id": "c-1",
+        "reason": "resolved",
+    }
+    assert Command.parse(given) == Command(
+        FLOW_SID, EXECUTION_SID, datetime(2026, 11, 23, 18, tzinfo=UTC), "c-1", "resolved"
+    )
+
+
+def test_null_counts_as_absent() -> None:
+    """Serializers that write null for what they lack are understood."""
+    nulls = dict.fromkeys(("contact", "occurred_at", "conversation_id", "reason"))
+    assert Command.parse(VALID | nulls) == Command.parse(VALID)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A caller may send more than we know."""
+    assert Command.parse(VALID | {"ticket": {"id": 1}}) == Command.parse(VALID)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("flow_sid", None),
+        ("flow_sid", 1),
+        ("flow_sid", FLOW_SID + "\n"),
+        ("flow_sid", " " + FLOW_SID),
+        ("flow_sid", FLOW_SID[:-1]),
+        ("flow_sid", "FW" + "\u0661" * 32),
+        ("flow_sid", "FW/../../" + "a" * 25),
+        ("execution_sid", "FW" + "a" * 32),
+        ("execution_sid", EXECUTION_SID + "\n"),
+        ("execution_sid", ["x"]),
+        ("occurred_at", "2026-11-23"),
+        ("occurred_at", "2026-11-23T18:00:00"),
+        ("occurred_at", "2026-13-23T18:00:00Z"),
+        ("occurred_at", "2026-11-23T18:00:00+24:00"),
+        ("occurred_at", "0001-01-01T00:00:00+00:01"),
+        ("occurred_at", "9999-12-31T23:59:60Z"),
+        ("occurred_at", "\u0662026-11-23T18:00:00Z"),
+        ("occurred_at", 1763920800),
+        ("conversation_id", ""),
+        ("conversation_id", "c" * 129),
+        ("reason", "r" * 257),
+        ("reason", "half a pair \ud83d"),
+        ("conversation_id", {}),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, value: object) -> None:
+    """The error names the field that is wrong, and only that."""
+    assert set(errors_of(VALID | {field: value})) == {field}
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    """A caller need not repair one field after the other."""
+    assert set(errors_of({"flow_sid": "x", "execution_sid": "x", "reason": ""})) == {
+        "flow_sid",
+        "execution_sid",
+        "reason",
+    }
+
+
+@pytest.mark.parametrize("payload", [None, [], [VALID], "x", 1, True, float("nan")])
+def test_what_is_no_object_is_refused(payload: object) -> None:
+    """Only a JSON object is a command."""
+    with pytest.raises(InvalidRequest, match="not a JSON object"):
+        Command.parse(payload)
+
+
+def test_exactly_one_of_execution_and_contact() -> None:
+    """Neither and both are refused, and the message says which two are meant."""
+    for payload in ({"flow_sid": FLOW_SID}, VALID | {"contact": "+15005550006"}):
+        with pytest.raises(InvalidRequest, match="execution_sid or contact"):
+            Command.parse(payload)
+
+
+def test_contact_is_refused_for_now() -> None:
+    """What is not built yet is not silently ignored."""
+    assert set(errors_of({"flow_sid": FLOW_SID, "contact": "+15005550006"})) == {"contact"}
+
+
+SECRET = "do-not-repeat-me"
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.one_of(
+                st.just(SECRET), st.just([SECRET]), st.just({SECRET: SECRET}), st.just(SECRET * 99)
+            )
+            for name in SCHEMA["properties"]
+        },
+    )
+)
+def test_errors_never_repeat_a_value(payload: dict[str, Any]) -> None:
+    """What was sent stays out of the error's text."""
+    with pytest.raises(InvalidRequest) as refusal:
+        Command.parse({"flow_sid": SECRET} | payload)
+    assert SECRET not in str(refusal.value) + repr(refusal.value.errors)
+
+
+values = st.one_of(
+    st.none(),
+    st.just(FLOW_SID),
+    st.just(EXECUTION_SID),
+    st.from_regex(SCHEMA["properties"]["flow_sid"]["pattern"]),
+    st.text(alphabet=st.characters(codec="utf-8")),
+    st.integers(),
+    st.lists(st.integers()),
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys([n for n in SCHEMA["properties"] if n != "occurred_at"], values)
+    )
+)
+def test_the_parser_agrees_with_the_schema(payload: dict[str, Any]) -> None:
+    """A reader of the schema, with another implementation of JSON Schema, comes to the same verdict."""
+    as_absent = {name: value for name, value in payload.items() if value is not None}
+    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(as_absent)
+    # In Python's re, which that library uses as it is, `$` also matches before a last newline.
+    newline = any(isinstance(value, str) and value.endswith("\n") for value in payload.values())
+    if valid and not newline and "contact" not in as_absent:
+        Command.parse(payload)
+    elif not valid:
+        with pytest.raises(InvalidRequest):
+            Command.parse(payload)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ('{"flow_sid": NaN}', "not JSON"),
+        ("[Infinity]", "not JSON"),
+        ("\ufeff{}", "not JSON"),
+        ("1" * 5000, "not JSON"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        ("[" * 500_000, "nested too deeply"),
+        ('{"a":' * 500_000, "nested too deeply"),
+        ("[" * 200_000 + "]" * 200_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_refused(text: str | bytes, complaint: str) -> None:
+    """Whatever a body holds, the answer is InvalidRequest, and it says what is wrong."""
+    with pytest.raises(InvalidRequest, match=complaint):
+        parse_json(text)
+
+
+@given(st.one_of(st.text(), st.binary()))
+def test_any_text_is_json_or_refused(text: str | bytes) -> None:
+    """Nothing but InvalidRequest ever comes of a body."""
+    with contextlib.suppress(InvalidRequest):
+        json.dumps(parse_json(text))
+
+
+offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=offsets))  # noqa: DTZ001 - given zones
+def test_date_times_survive(instant: datetime) -> None:
+    """What Python writes as RFC 3339 is read as the same instant."""
+    assert parse_date_time(instant.isoformat()) == instant
+
+
+def test_a_leap_second_is_the_next_second() -> None:
+    """RFC 3339 allows :60, which Python does not count."""
+    assert parse_date_time("2016-12-31T23:59:60Z") == datetime(2017, 1, 1, tzinfo=UTC)

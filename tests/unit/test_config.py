@@ -1,0 +1,132 @@
+"""What the environment may say."""
+
+import pytest
+from conftest import FLOW_SID
+from twilio.rest import Client
+
+from end_conversation.config import Config
+from end_conversation.errors import ConfigurationError
+
+MESSAGES = {
+    "TWILIO_SECRET_ID is not set",
+    "POWERTOOLS_LOG_LEVEL is no log level",
+    "TWILIO_SECRET_MAX_AGE_SECONDS is no number of seconds",
+    "TWILIO_EDGE is no part of a host name",
+    "TWILIO_REGION is no part of a host name",
+    "TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]",
+    "TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback",
+}
+LEAST = {"TWILIO_SECRET_ID": "end-conversation/twilio"}
+
+
+def read(**environ: str) -> Config:
+    return Config.from_environment(LEAST | environ)
+
+
+def test_defaults() -> None:
+    """The secret's id is all that must be set."""
+    assert read() == Config("end-conversation/twilio", 300.0, "https://studio.twilio.com", None, None)
+
+
+def test_empty_counts_as_absent() -> None:
+    """CloudFormation cannot leave a variable out, only empty."""
+    names = "TWILIO_SECRET_MAX_AGE_SECONDS TWILIO_EDGE TWILIO_REGION TWILIO_STUDIO_BASE_URL ALLOWED_FLOW_SIDS"
+    assert read(**dict.fromkeys(names.split(), ""), DEAD_LETTER_QUEUE_URL="") == read()
+
+
+@pytest.mark.parametrize(
+    ("edge", "region", "host"),
+    [
+        ("", "", "studio.twilio.com"),
+        ("dublin", "", "studio.dublin.us1.twilio.com"),
+        ("", "ie1", "studio.ie1.twilio.com"),
+        ("dublin", "ie1", "studio.dublin.ie1.twilio.com"),
+    ],
+)
+def test_edge_and_region_are_those_of_twilios_sdk(edge: str, region: str, host: str) -> None:
+    """The host is the one that Twilio's own SDK would ask."""
+    ours = read(TWILIO_EDGE=edge, TWILIO_REGION=region).studio_base_url
+    theirs = Client("AC" + "0" * 32, "x", edge=edge, region=region).get_hostname("https://studio.twilio.com")
+    assert ours == theirs == f"https://{host}"
+
+
+@pytest.mark.parametrize(
+    ("url", "read_as"),
+    [
+        ("https://studio.example.com", "https://studio.example.com"),
+        ("https://studio.example.com:8443/", "https://studio.example.com:8443"),
+        ("http://127.0.0.1:8801", "http://127.0.0.1:8801"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://localhost:8801", "http://localhost:8801"),
+        ("http://[::1]:8801", "http://[::1]:8801"),
+    ],
+)
+def test_base_urls(url: str, read_as: str) -> None:
+    """HTTPS goes anywhere, HTTP to loopback."""
+    assert read(TWILIO_STUDIO_BASE_URL=url, TWILIO_EDGE="dublin").studio_base_url == read_as
+
+
+def test_sam_local_may_use_http() -> None:
+    """Within `sam local` the stand-in has the host's name."""
+    url = "http://host.docker.internal:8801"
+    assert read(TWILIO_STUDIO_BASE_URL=url, AWS_SAM_LOCAL="true").studio_base_url == url
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"TWILIO_SECRET_ID": ""},
+        {"TWILIO_SECRET_ID": " "},
+        {"POWERTOOLS_LOG_LEVEL": "LOUD"},
+        *(
+            {"TWILIO_SECRET_MAX_AGE_SECONDS": age}
+            for age in ("x", "-1", "nan", "inf", "1e3", "1_0", " 5", "\u0661")
+        ),
+        *({"TWILIO_EDGE": edge} for edge in ("evil.com/", "a.b", "-a", "a@b", "a\n")),
+        {"TWILIO_REGION": "ie1#"},
+        *(
+            {"TWILIO_STUDIO_BASE_URL": url}
+            for url in (
+                "studio.twilio.com",
+                "ftp://studio.twilio.com",
+                "https://",
+                "https://user:pass@studio.twilio.com",
+                "https://@studio.twilio.com",
+                "https://studio.twilio.com/v2",
+                "https://studio.twilio.com?x=1",
+                "https://studio.twilio.com#x",
+                "https://studio.twilio.com:port",
+                "https://studio.twilio.com:99999",
+                "https://studio.twilio.com\n.evil.com",
+                "https://studio.twilio.com\\@evil.com",
+                "https://[::1",
+                "http://studio.twilio.com",
+                "http://127.0.0.1.evil.com",
+                "http://localhost.evil.com",
+                "http://10.0.0.1",
+            )
+        ),
+        {"TWILIO_STUDIO_BASE_URL": "http://studio.twilio.com", "AWS_SAM_LOCAL": "false"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(environ: dict[str, str]) -> None:
+    """The error names the variable, and does not repeat its value."""
+    with pytest.raises(ConfigurationError, match=next(iter(environ))) as refusal:
+        read(**environ)
+    assert str(refusal.value) in MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("", None),
+        (FLOW_SID, {FLOW_SID}),
+        (f" {FLOW_SID} ,FW{'2' * 32},", {FLOW_SID, "FW" + "2" * 32}),
+        ("nonsense", set()),
+        (",", set()),
+        (" ", set()),
+    ],
+)
+def test_allowed_flows(value: str, allowed: set[str] | None) -> None:
+    """A list without a valid SID allows nothing: it was meant to restrict."""
+    assert read(ALLOWED_FLOW_SIDS=value).allowed_flow_sids == allowed

@@ -1,0 +1,369 @@
+"""The client of Twilio's Studio API, against a stand-in that fails in every way."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import boto3
+import pytest
+from conftest import FLOW_SID, SECRET_ID, secret_text
+from doubles import SecretsManager
+
+from end_conversation import studio as studio_module
+from end_conversation.config import Config
+from end_conversation.credentials import parse_credentials
+from end_conversation.deadline import Deadline
+from end_conversation.errors import (
+    CredentialsRejected,
+    EndConversationError,
+    ExecutionNotFound,
+    TwilioError,
+    TwilioFailure,
+    TwilioThrottled,
+    TwilioTimeout,
+)
+from end_conversation.secret import CLIENT_CONFIG, Secret
+from end_conversation.studio import TRIES, EndedExecution
+from end_conversation.studio import Studio as Client
+from local.studio import Studio
+
+End = Callable[..., EndedExecution]
+
+
+def client() -> Client:
+    config = Config.from_environment()
+    credentials = Secret(
+        boto3.client("secretsmanager", config=CLIENT_CONFIG), config.twilio_secret_id, parse_credentials, 300
+    )
+    return Client(config.studio_base_url, credentials)
+
+
+@pytest.fixture
+def end(environment: pytest.MonkeyPatch) -> End:
+    """Ends an Execution within so many seconds, with waits between tries that tests have time for."""
+    environment.setattr(studio_module, "BACKOFF", 0.001)
+    studio_client = client()
+
+    def end(sid: str = "FN" + "9" * 32, seconds: float = 10.0) -> EndedExecution:
+        return studio_client.end(FLOW_SID, sid, Deadline(seconds))
+
+    return end
+
+
+def failure(end: End, seconds: float = 10.0) -> TwilioFailure:
+    with pytest.raises(EndConversationError) as raised:
+        end(seconds=seconds)
+    assert isinstance(raised.value, TwilioFailure)
+    return raised.value
+
+
+def test_an_active_execution_is_ended(end: End, studio: Studio) -> None:
+    """One POST of Status=ended, and the dates that Twilio gives."""
+    execution = studio.seed(FLOW_SID)
+    ended = end(execution.sid)
+    assert ended.sid == execution.sid
+    assert ended.date_created is not None
+    assert not ended.already_ended
+    (request,) = studio.requests
+    assert (request.method, dict(request.form)) == ("POST", {"Status": "ended"})
+    assert request.path == f"/v2/Flows/{FLOW_SID}/Executions/{execution.sid}"
+
+
+def test_an_execution_that_is_over_is_a_success(end: End, studio: Studio) -> None:
+    """409 with 20409 is Twilio's answer for it, and is not asked twice."""
+    execution = studio.seed(FLOW_SID)
+    end(execution.sid)
+    assert end(execution.sid) == EndedExecution(execution.sid, already_ended=True)
+    assert len(studio.requests) == 2
+
+
+def test_a_lost_answer_is_made_up_for(end: End, studio: Studio) -> None:
+    """The Execution was ended, the answer lost: the retry meets 409, which is success."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(broken="reset", carried_out=True)
+    assert end(execution.sid).already_ended
+
+
+def test_an_unknown_execution_is_not_found(end: End) -> None:
+    """404, with what Twilio's support asks for."""
+    error = failure(end)
+    assert isinstance(error, ExecutionNotFound)
+    assert (error.http_status, error.twilio_code) == (404, 20404)
+    assert str(error.twilio_request_id).startswith("RQ")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_what_passes_is_tried_again(end: End, studio: Studio, status: int) -> None:
+    """A few failures are not the caller's business."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=status, times=TRIES - 1)
+    assert end(execution.sid).sid == execution.sid
+
+
+@pytest.mark.parametrize("broken", ["reset", "hang"])
+def test_a_broken_connection_is_tried_again(
+    end: End, studio: Studio, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ending is idempotent, so any try may be repeated."""
+    monkeypatch.setattr(studio_module, "TRY_TIMEOUT", 0.2)
+    execution = studio.seed(FLOW_SID)
+    studio.fail(broken=broken)
+    assert end(execution.sid).sid == execution.sid
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"status": 429}, TwilioThrottled),
+        ({"status": 500}, TwilioError),
+        ({"status": 503, "body": "<html>"}, TwilioError),
+        ({"broken": "reset"}, TwilioError),
+    ],
+)
+def test_what_does_not_pass_is_told(end: End, studio: Studio, fault: dict[str, Any], kind: type) -> None:
+    """After the last try, and no later, the failure has its kind."""
+    studio.fail(times=None, **fault)
+    assert type(failure(end)) is kind
+    assert len(studio.requests) == TRIES
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 301, "headers": {"Location": "https://evil.example.com/"}},
+        {"status": 307, "headers": {"Location": "/v2/elsewhere"}},
+        {"status": 200, "body": "no json"},
+        {"status": 200, "body": "[" * 100_000},
+        {"status": 200, "body": "[]"},
+        {"status": 200, "body": '{"status": "active"}'},
+        {"status": 200, "body": ""},
+        {"status": 202, "body": '{"status": "ended"}'},
+        {"status": 501},
+        {"status": 520, "body": "cloud"},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error(end: End, studio: Studio, fault: dict[str, Any]) -> None:
+    """Neither followed nor repeated nor believed."""
+    studio.fail(times=None, **fault)
+    error = failure(end)
+    assert type(error) is TwilioError
+    assert error.http_status == fault["status"]
+    assert len(studio.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 409, 410, 422])
+def test_an_unexpected_refusal_is_looked_into(end: End, studio: Studio, status: int) -> None:
+    """Whatever Twilio has against it: if the Execution is over, that is success."""
+    execution = studio.seed(FLOW_SID, status="ended")
+    studio.fail(status=status, code=20001, method="POST")
+    ended = end(execution.sid)
+    assert ended.already_ended
+    assert ended.date_created is not None
+
+
+def test_an_unexpected_refusal_of_an_active_execution_is_an_error(end: End, studio: Studio) -> None:
+    """It was looked up, is still active, and Twilio's own code of the refusal is told."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=400, code=20001, method="POST")
+    with pytest.raises(TwilioError) as error:
+        end(execution.sid)
+    assert (error.value.http_status, error.value.twilio_code) == (400, 20001)
+
+
+def test_an_unexpected_refusal_of_what_is_gone_is_not_found(end: End, studio: Studio) -> None:
+    """The look-up tells more than the refusal."""
+    studio.fail(status=400, code=20001, method="POST")
+    assert type(failure(end)) is ExecutionNotFound
+
+
+def test_an_unexpected_refusal_stands_when_the_look_up_fails(end: End, studio: Studio) -> None:
+    """What Twilio said first is what there is to say."""
+    studio.fail(status=400, code=20001, method="POST")
+    studio.fail(status=500, method="GET", times=None)
+    error = failure(end)
+    assert (type(error), error.http_status) == (TwilioError, 400)
+
+
+def test_retry_after_is_waited_for(end: End, studio: Studio) -> None:
+    """Twilio says when to come again."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=429, headers={"Retry-After": "1"})
+    began = monotonic()
+    end(execution.sid)
+    assert 1 <= monotonic() - began < 2
+
+
+def test_a_retry_after_beyond_the_deadline_is_handed_on(end: End, studio: Studio) -> None:
+    """Nobody waits for what cannot come in time."""
+    studio.fail(status=429, headers={"Retry-After": "3600"}, times=None)
+    began = monotonic()
+    error = failure(end)
+    assert isinstance(error, TwilioThrottled)
+    assert error.retry_after == 3600
+    assert monotonic() - began < 0.5
+    assert len(studio.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "-1", "0", "1.5", "9" * 50, "Wed, 21 Oct 2026 07:28:00 GMT", "\xb2"]
+)
+def test_a_senseless_retry_after_is_ignored(end: End, studio: Studio, value: str) -> None:
+    """What is no sensible number of seconds changes nothing."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=429, headers={"Retry-After": value.encode().decode("latin-1")})
+    began = monotonic()
+    assert end(execution.sid).sid == execution.sid
+    assert monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("broken", ["hang", "drip"])
+def test_a_twilio_that_hangs_is_given_up_in_time(end: End, studio: Studio, broken: str) -> None:
+    """Silence and a byte now and then both end at the deadline."""
+    studio.fail(broken=broken, times=None)
+    began = monotonic()
+    assert type(failure(end, seconds=0.5)) is TwilioTimeout
+    assert monotonic() - began < 0.9
+
+
+def test_an_answer_before_the_time_ran_out_gives_the_code(end: End, studio: Studio) -> None:
+    """A last try that got no time to speak of says less than the answer before it."""
+    studio.fail(status=503)
+    studio.fail(broken="hang", times=None)
+    error = failure(end, seconds=0.5)
+    assert type(error) is TwilioError
+    assert error.http_status == 503
+
+
+def test_without_time_nothing_is_sent(end: End, studio: Studio) -> None:
+    """The deadline is over before the first request."""
+    end(studio.seed(FLOW_SID).sid)
+    studio.forget_requests()
+    assert type(failure(end, seconds=0)) is TwilioTimeout
+    assert not studio.requests
+
+
+def test_a_refused_connection_is_an_error(end: End, environment: pytest.MonkeyPatch) -> None:
+    """Nobody listens there."""
+    environment.setenv("TWILIO_STUDIO_BASE_URL", "http://127.0.0.1:9")
+    studio_client = client()
+    with pytest.raises(TwilioError, match="NewConnectionError"):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+
+
+def test_a_name_that_never_resolves_is_given_up_in_time(
+    environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up has no timeout of its own."""
+    released = threading.Event()
+    studio_client = client()
+    studio_client._credentials.get(Deadline(5))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait() and [])
+    began = monotonic()
+    with pytest.raises(TwilioTimeout):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.3))
+    assert monotonic() - began < 0.8
+    released.set()
+
+
+def test_a_server_without_a_valid_certificate_gets_no_credentials(
+    environment: pytest.MonkeyPatch, studio: Studio
+) -> None:
+    """HTTPS to a server that cannot prove its name fails before anything is sent."""
+    environment.setattr(studio_module, "BACKOFF", 0.001)
+    environment.setenv("TWILIO_STUDIO_BASE_URL", studio.url.replace("http:", "https:"))
+    studio_client = client()
+    with pytest.raises(TwilioError, match="SSLError"):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+    assert not studio.requests
+
+
+def test_all_connections_share_one_tls_context(environment: pytest.MonkeyPatch) -> None:
+    """The certificates are loaded once, and they are required."""
+    environment.delenv("TWILIO_STUDIO_BASE_URL")
+    pool = client()._pool
+    context = pool.conn_kw["ssl_context"]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert pool._new_conn().ssl_context is pool._new_conn().ssl_context is context  # type: ignore[attr-defined]
+
+
+def test_one_connection_is_kept(end: End, studio: Studio) -> None:
+    """One Execution after the other goes over the same connection, whatever the answers."""
+    for _ in range(5):
+        end(studio.seed(FLOW_SID).sid)
+        failure(end)
+    assert studio.connections == 1
+
+
+def test_a_connection_that_was_closed_is_replaced(end: End, studio: Studio) -> None:
+    """Twilio may close what Lambda had frozen; the caller does not notice."""
+    end(studio.seed(FLOW_SID).sid)
+    studio.fail(broken="reset")
+    assert end(studio.seed(FLOW_SID).sid)
+
+
+def test_a_rotated_secret_is_read_again(end: End, studio: Studio, secrets_manager: SecretsManager) -> None:
+    """401, one more call to Secrets Manager, and the same Execution is ended."""
+    end(studio.seed(FLOW_SID).sid)
+    studio.credentials = {("SK" + "2" * 32, "rotated")}
+    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated")
+    execution = studio.seed(FLOW_SID)
+    assert end(execution.sid).sid == execution.sid
+    assert len(secrets_manager.reads) == 2
+
+
+def test_credentials_that_stay_wrong_are_rejected(
+    end: End, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """They were read again, and had not changed: no second request."""
+    studio.credentials = set()
+    assert type(failure(end)) is CredentialsRejected
+    assert (len(studio.requests), len(secrets_manager.reads)) == (1, 2)
+
+
+def test_new_credentials_that_are_wrong_too_are_rejected(
+    end: End, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """A second refusal is final."""
+    end(studio.seed(FLOW_SID).sid)
+    studio.credentials = set()
+    studio.forget_requests()
+    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySecret="also wrong")
+    assert type(failure(end)) is CredentialsRejected
+    assert (len(studio.requests), len(secrets_manager.reads)) == (2, 2)
+
+
+def test_forbidden_is_final(end: End, studio: Studio, secrets_manager: SecretsManager) -> None:
+    """403 says that the key may not, which a newer one could not help."""
+    studio.fail(status=403, code=20003, times=None)
+    assert type(failure(end)) is CredentialsRejected
+    assert (len(studio.requests), len(secrets_manager.reads)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ('{"code": 20001, "message": "+15005550006", "more_info": "x", "status": 400}', 20001),
+        ('{"type": "https://www.twilio.com/docs/api/errors/20001", "title": "x", "status": 400}', 20001),
+        ('{"type": "https://www.twilio.com/docs/api/errors/20001", "code": 20002}', 20002),
+        ('{"code": "20001"}', None),
+        ('{"code": true}', None),
+        ('{"code": null, "type": 7}', None),
+        ("<html>no</html>", None),
+        ("", None),
+    ],
+)
+def test_twilios_error_code_is_found(end: End, studio: Studio, body: str, code: int | None) -> None:
+    """In Twilio's own JSON and in RFC 9457's; anything else has none, and breaks nothing."""
+    studio.fail(status=400, body=body, times=None)
+    error = failure(end)
+    assert error.twilio_code == code
+    assert "+15005550006" not in str(error)
+
+
+def test_a_request_id_that_is_none_is_dropped(end: End, studio: Studio) -> None:
+    """A header is not trusted to be what it should."""
+    studio.fail(status=400, headers={"Twilio-Request-Id": "x" * 500}, times=None)
+    assert failure(end).twilio_request_id is None
