@@ -56,6 +56,8 @@ class Function:
             return handler(event, Context(seconds))
         finally:
             self.output = "".join(self._capsys.readouterr())
+            # What other threads have to say when the test is over goes where nobody closed the file.
+            logger.registered_handler.setStream(sys.__stdout__)
 
     @property
     def lines(self) -> list[dict[str, Any]]:

@@ -1,0 +1,315 @@
+"""The HTTP trigger: what a caller sees."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from conftest import FLOW_SID, SECRET_ID, Function, sample
+from doubles import SecretsManager
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from end_conversation import errors, http_api
+from end_conversation import studio as studio_module
+from local.studio import Studio
+
+UNKNOWN_SID = "FN" + "9" * 32
+
+
+def http_event(command: Any = None, **changes: Any) -> dict[str, Any]:
+    """events/http.json with another body."""
+    return sample("http") | {"body": json.dumps(command)} | changes
+
+
+def ask(function: Function, event: dict[str, Any], seconds: float = 10.0) -> tuple[int, dict[str, Any]]:
+    answer = function(event, seconds)
+    assert answer["isBase64Encoded"] is False
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.fixture
+def command(studio: Studio) -> dict[str, str]:
+    return {"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid}
+
+
+@pytest.mark.parametrize("name", ["http", "http-rest"])
+def test_both_payload_formats_are_answered(function: Function, command: dict[str, str], name: str) -> None:
+    """HTTP APIs and REST APIs get 200 and the result."""
+    answer = function(sample(name) | {"body": json.dumps(command), "isBase64Encoded": False})
+    assert answer["statusCode"] == 200
+    assert answer["headers"]["content-type"] == "application/json"
+    result = json.loads(answer["body"])
+    assert result["flow_sid"] == FLOW_SID
+    (execution,) = result["executions"]
+    assert set(execution) == {"sid", "status", "date_created", "date_updated"}
+    assert (execution["sid"], execution["status"]) == (command["execution_sid"], "ended")
+
+
+def test_a_base64_body_is_decoded(function: Function, command: dict[str, str]) -> None:
+    """The gateway encodes what it takes for binary."""
+    body = base64.b64encode(json.dumps(command).encode()).decode()
+    assert ask(function, http_event(body=body, isBase64Encoded=True))[0] == 200
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8", "", None])
+def test_json_is_taken(function: Function, command: dict[str, str], media_type: str | None) -> None:
+    """With parameters, in any case, and when nothing is said."""
+    headers = {} if media_type is None else {"Content-Type": media_type}
+    assert ask(function, http_event(command, headers=headers))[0] == 200
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/jsonx", "application/problem+json", "x"])
+def test_other_media_types_are_refused(function: Function, command: dict[str, str], media_type: str) -> None:
+    """415, and Twilio is not asked."""
+    status, problem = ask(function, http_event(command, headers={"content-type": media_type}))
+    assert (status, problem["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": None},
+        {"body": ""},
+        {"body": "{"},
+        {"body": "[]"},
+        {"body": "null"},
+        {"body": '"text"'},
+        {"body": '{"flow_sid": NaN}'},
+        {"body": "[" * 300_000},
+        {"body": '{"a":' * 300_000},
+        {"body": "x" * 3_000_000},
+        {"body": json.dumps({"flow_sid": "F" * 3_000_000})},
+        {"body": "\ud800"},
+        {"body": {"flow_sid": FLOW_SID}},
+        {"body": "!!!", "isBase64Encoded": True},
+        {"body": "e30", "isBase64Encoded": True},
+        {"body": "\u00e9", "isBase64Encoded": True},
+        {"body": base64.b64encode(b"\xff\xfe").decode(), "isBase64Encoded": True},
+        {"body": base64.b64encode("{}".encode("utf-16")).decode(), "isBase64Encoded": True},
+    ],
+)
+def test_bad_bodies_are_bad_requests(function: Function, studio: Studio, changes: dict[str, Any]) -> None:
+    """400 that says what is wrong; never a 5xx, never a call to Twilio."""
+    status, problem = ask(function, http_event(**changes))
+    assert (status, problem["code"]) == (400, "invalid_request")
+    assert problem["detail"]
+    assert not studio.requests
+    assert function.metrics == {"RequestsRejected": 1}
+
+
+def test_a_problem_is_complete(function: Function) -> None:
+    """RFC 9457's members and our own, with each field that is wrong."""
+    answer = function(http_event({"flow_sid": 1, "execution_sid": "x"}))
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    problem = json.loads(answer["body"])
+    assert problem == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "flow_sid must be a string; execution_sid must match pattern ^FN[0-9a-fA-F]{32}$",
+        "code": "invalid_request",
+        "request_id": sample("http")["requestContext"]["requestId"],
+        "errors": [
+            {"field": "flow_sid", "message": "must be a string"},
+            {"field": "execution_sid", "message": "must match pattern ^FN[0-9a-fA-F]{32}$"},
+        ],
+    }
+
+
+def route(name: str, **changes: Any) -> dict[str, Any]:
+    event = sample(name)
+    for key, value in changes.items():
+        if key == "method":
+            event["requestContext"]["http"]["method"] = value
+        else:
+            event[key] = value
+    return event
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        route("http", routeKey="$default"),
+        route("http", routeKey="POST /elsewhere"),
+        route("http", routeKey="POST /conversations/end/"),
+        route("http", routeKey="POST /webhooks/conversation-ended"),
+        route("http", routeKey="/conversations/end"),
+        route("http", routeKey=None),
+        route("http-rest", resource="/{proxy+}"),
+        route("http-function-url"),
+        {"requestContext": None},
+        {"requestContext": {"elb": {}}, "httpMethod": "POST", "path": "/conversations/end"},
+        {"requestContext": {"routeKey": "$connect", "eventType": "CONNECT"}},
+    ],
+)
+def test_what_came_by_another_way_is_not_found(function: Function, event: dict[str, Any]) -> None:
+    """Only the route of an API has the gateway's authorizer before it."""
+    status, problem = ask(function, event)
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        route("http", routeKey="GET /conversations/end", method="GET"),
+        route("http", routeKey="ANY /conversations/end", method="DELETE"),
+        route("http-rest", httpMethod="PUT"),
+    ],
+)
+def test_other_methods_are_not_allowed(function: Function, event: dict[str, Any]) -> None:
+    """405 tells which method is."""
+    answer = function(event)
+    assert (answer["statusCode"], answer["headers"]["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ({"status": 404}, 404, "execution_not_found"),
+        ({"status": 500}, 502, "twilio_error"),
+        ({"status": 400}, 502, "twilio_error"),
+        ({"status": 302, "headers": {"Location": "/"}}, 502, "twilio_error"),
+        ({"body": "no json"}, 502, "twilio_error"),
+        ({"broken": "reset"}, 502, "twilio_error"),
+        ({"status": 401}, 502, "credentials_rejected"),
+        ({"status": 403}, 502, "credentials_rejected"),
+        ({"status": 429}, 503, "twilio_throttled"),
+        ({"broken": "hang"}, 504, "twilio_timeout"),
+        ({"broken": "drip"}, 504, "twilio_timeout"),
+    ],
+)
+def test_twilios_failures_have_their_status(
+    function: Function,
+    studio: Studio,
+    command: dict[str, str],
+    fault: dict[str, Any],
+    status: int,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each failure of Twilio is told apart, and in time."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    studio.fail(times=None, **fault)
+    answered, problem = ask(function, http_event(command), seconds=1.5)
+    assert (answered, problem["status"], problem["code"]) == (status, status, code)
+
+
+def test_a_failure_carries_twilios_code(function: Function) -> None:
+    """So that a caller can look it up."""
+    _, problem = ask(function, http_event({"flow_sid": FLOW_SID, "execution_sid": UNKNOWN_SID}))
+    assert problem["twilio_code"] == 20404
+
+
+@pytest.mark.parametrize(("given_", "told"), [("3600", "3600"), ("0", "1"), ("soon", "1"), (None, "1")])
+def test_throttling_says_when_to_come_again(
+    function: Function,
+    studio: Studio,
+    command: dict[str, str],
+    given_: str | None,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twilio's number of seconds where it makes sense, else at least one."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    studio.fail(status=429, headers={"Retry-After": given_} if given_ else {}, times=None)
+    assert function(http_event(command))["headers"]["retry-after"] == told
+
+
+def test_a_flow_that_is_not_allowed_is_forbidden(
+    function: Function, studio: Studio, command: dict[str, str], environment: pytest.MonkeyPatch
+) -> None:
+    """403, and Twilio is not asked."""
+    environment.setenv("ALLOWED_FLOW_SIDS", "FW" + "2" * 32)
+    status, problem = ask(function, http_event(command))
+    assert (status, problem["code"]) == (403, "flow_not_allowed")
+    assert not studio.requests
+
+
+def test_a_secret_that_cannot_be_read_is_unavailable(
+    function: Function, secrets_manager: SecretsManager, command: dict[str, str]
+) -> None:
+    """503: it may be there again."""
+    del secrets_manager.secrets[SECRET_ID]
+    status, problem = ask(function, http_event(command))
+    assert (status, problem["code"]) == (503, "credentials_unavailable")
+    assert function.metrics == {"CredentialsUnavailable": 1}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("TWILIO_SECRET_ID", ""), ("TWILIO_SECRET_MAX_AGE_SECONDS", "soon")]
+)
+def test_a_wrong_setting_is_our_error(
+    function: Function, command: dict[str, str], environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """500 without details for the caller, which the log has."""
+    environment.setenv(variable, value)
+    status, problem = ask(function, http_event(command))
+    assert (status, problem["code"]) == (500, "internal_error")
+    assert variable not in problem["detail"]
+    (line,) = function.logs
+    assert variable in line["detail"]
+    assert line["level"] == "ERROR"
+
+
+def test_a_repaired_setting_works_at_the_next_request(
+    function: Function, command: dict[str, str], environment: pytest.MonkeyPatch
+) -> None:
+    """A failure to set up is not kept."""
+    environment.setenv("TWILIO_SECRET_ID", "")
+    assert ask(function, http_event(command))[0] == 500
+    environment.setenv("TWILIO_SECRET_ID", SECRET_ID)
+    assert ask(function, http_event(command))[0] == 200
+
+
+def test_a_defect_is_an_answer_too(
+    function: Function, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500, and the log says where, but not what the exception said."""
+    monkeypatch.setattr(studio_module, "_json_object", lambda _: 1 / 0)
+    status, problem = ask(function, http_event(command))
+    assert (status, problem["code"]) == (500, "internal_error")
+    (line,) = function.logs
+    assert "ZeroDivisionError" in line["detail"]
+    assert "division by zero" not in function.output
+
+
+def test_every_error_has_a_status() -> None:
+    """A class that is raised and not in the table would be an unhandled error."""
+
+    def concrete(kind: type[errors.EndConversationError]) -> set[type[errors.EndConversationError]]:
+        below = set().union(*(concrete(sub) for sub in kind.__subclasses__()))
+        return below | ({kind} if hasattr(kind, "code") else set())
+
+    assert concrete(errors.EndConversationError) == set(http_api.STATUS)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"requestContext": json_values | st.just(sample("http")["requestContext"])},
+        optional={
+            "routeKey": json_values | st.just("POST /conversations/end"),
+            "resource": json_values | st.just("/conversations/end"),
+            "httpMethod": json_values | st.just("POST"),
+            "headers": json_values | st.dictionaries(st.just("content-type"), json_values),
+            "body": json_values,
+            "isBase64Encoded": json_values,
+            "version": json_values,
+        },
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_event_is_an_unhandled_error(function: Function, studio: Studio, event: dict[str, Any]) -> None:
+    """Whatever comes is answered with a 4xx, in JSON, and Twilio hears nothing of it."""
+    status, problem = ask(function, event)
+    assert 400 <= status < 500
+    assert problem["status"] == status
+    assert not studio.requests
+    assert len(function.logs) == 1

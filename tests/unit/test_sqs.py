@@ -1,0 +1,167 @@
+"""The SQS trigger: which messages come again, and which never do."""
+
+import json
+from time import monotonic
+from typing import Any
+
+import boto3
+import pytest
+from conftest import FLOW_SID, SECRET_ID, Function, sample, secret_text
+from doubles import SecretsManager
+from moto.server import ThreadedMotoServer
+
+from end_conversation import sqs
+from end_conversation import studio as studio_module
+from local.studio import Studio
+
+POISON = "not json"
+
+
+def batch(*bodies: Any) -> dict[str, Any]:
+    """events/sqs.json with these messages, with the ids m0, m1 and so on."""
+    record = sample("sqs")["Records"][0]
+    texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+    return {"Records": [record | {"messageId": f"m{n}", "body": text} for n, text in enumerate(texts)]}
+
+
+def commands(studio: Studio, number: int) -> list[dict[str, str]]:
+    return [{"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid} for _ in range(number)]
+
+
+def failed(answer: dict[str, Any]) -> set[str]:
+    return {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+
+
+def is_ended(studio: Studio, command: dict[str, str]) -> bool:
+    return studio.executions.get(FLOW_SID, command["execution_sid"]).status == "ended"
+
+
+@pytest.fixture
+def dead_letter_queue(environment: pytest.MonkeyPatch) -> Any:
+    """A queue of moto's, with its URL in the function's environment."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    environment.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
+    sqs._sqs.cache_clear()
+    queue = boto3.resource("sqs").create_queue(QueueName="dead-letters")
+    environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
+    yield queue
+    sqs._sqs.cache_clear()
+    server.stop()
+
+
+def dead_letters(queue: Any) -> list[Any]:
+    return list(queue.receive_messages(MaxNumberOfMessages=10, MessageAttributeNames=["All"]))
+
+
+def test_bare_commands_and_eventbridge_events_are_taken(function: Function, studio: Studio) -> None:
+    """A rule's target sends whole events; others send the command as it is."""
+    bare, wrapped = commands(studio, 2)
+    event = batch(bare, sample("eventbridge") | {"detail": wrapped})
+    assert function(event) == {"batchItemFailures": []}
+    assert is_ended(studio, bare)
+    assert is_ended(studio, wrapped)
+
+
+def test_only_the_failed_are_reported(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message that fails does not take its neighbours along."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    good = commands(studio, 4)
+    bad = {"flow_sid": FLOW_SID, "execution_sid": "FN" + "9" * 32}
+    assert failed(function(batch(*good[:2], bad, POISON, *good[2:]))) == {"m2", "m3"}
+    assert all(is_ended(studio, command) for command in good)
+
+
+def test_an_outage_is_reported_for_every_message(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails now comes again later."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    studio.fail(status=503, times=None)
+    assert failed(function(batch(*commands(studio, 3)))) == {"m0", "m1", "m2"}
+
+
+def test_a_wrong_setting_loses_nothing(
+    function: Function, studio: Studio, environment: pytest.MonkeyPatch
+) -> None:
+    """A function that cannot work keeps every message in the queue, the poisonous too."""
+    environment.setenv("TWILIO_SECRET_ID", "")
+    assert failed(function(batch(*commands(studio, 1), POISON))) == {"m0", "m1"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (POISON, "invalid_request"),
+        ("[]", "invalid_request"),
+        ("[" * 200_000, "invalid_request"),
+        ({"detail-type": "EndConversation"}, "invalid_request"),
+        ({"flow_sid": "FW" + "3" * 32, "execution_sid": "FN" + "9" * 32}, "flow_not_allowed"),
+        ({"flow_sid": FLOW_SID, "execution_sid": "FN" + "9" * 32}, "execution_not_found"),
+    ],
+)
+def test_what_can_never_succeed_is_dead_lettered_at_once(
+    function: Function, environment: pytest.MonkeyPatch, dead_letter_queue: Any, body: Any, code: str
+) -> None:
+    """The message moves with its code, and does not come again."""
+    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
+    event = batch(body)
+    assert function(event) == {"batchItemFailures": []}
+    (letter,) = dead_letters(dead_letter_queue)
+    assert letter.body == event["Records"][0]["body"]
+    assert letter.message_attributes["code"]["StringValue"] == code
+    assert letter.message_attributes["message_id"]["StringValue"] == "m0"
+
+
+def test_what_may_still_succeed_is_not_dead_lettered(
+    function: Function, studio: Studio, dead_letter_queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage of Twilio fills no dead-letter queue by our doing."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    studio.fail(status=500, times=None)
+    assert failed(function(batch(*commands(studio, 1)))) == {"m0"}
+    assert not dead_letters(dead_letter_queue)
+
+
+def test_a_message_that_cannot_be_moved_is_reported(
+    function: Function, environment: pytest.MonkeyPatch, dead_letter_queue: Any
+) -> None:
+    """Nothing is lost between the queues."""
+    environment.setenv("DEAD_LETTER_QUEUE_URL", dead_letter_queue.url + "-gone")
+    assert failed(function(batch(POISON))) == {"m0"}
+    assert "message_not_dead_lettered" in [line["message"] for line in function.logs]
+
+
+def test_ten_records_take_as_long_as_one(function: Function, studio: Studio) -> None:
+    """With 200 ms of latency, ten at once stay well under a second."""
+    function(batch(*commands(studio, 1)))
+    studio.fail(delay=0.2, times=None)
+    ten = commands(studio, 10)
+    began = monotonic()
+    assert function(batch(*ten)) == {"batchItemFailures": []}
+    assert monotonic() - began < 0.8
+    assert all(is_ended(studio, command) for command in ten)
+    assert studio.most_at_once == 10
+
+
+def test_a_rotated_secret_is_read_once_for_ten_records(
+    function: Function, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """All ten meet 401, one asks Secrets Manager, and none fails."""
+    function(batch(*commands(studio, 1)))
+    studio.credentials = {("SK" + "2" * 32, "rotated")}
+    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated")
+    assert function(batch(*commands(studio, 10))) == {"batchItemFailures": []}
+    assert len(secrets_manager.reads) == 2
+    assert function.metrics == {"ExecutionsEnded": 10}
+
+
+def test_counts_are_of_the_whole_batch(function: Function, studio: Studio) -> None:
+    """Each message is one outcome, and one log line with its id."""
+    (once,) = commands(studio, 1)
+    function(batch(once))
+    function(batch(once, *commands(studio, 2), POISON))
+    assert function.metrics == {"ExecutionsEnded": 2, "ExecutionsAlreadyEnded": 1, "RequestsRejected": 1}
+    assert sorted(line["message_id"] for line in function.logs) == ["m0", "m1", "m2", "m3"]
