@@ -8,7 +8,7 @@ EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint lock clean
+.PHONY: help run serve stand-ins test lint lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -19,6 +19,9 @@ run: $(VENV)/.ready ## one event through the function, with stand-ins for AWS an
 serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT=8800)
 	@$(BIN)/python -m local.serve
 
+stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (README.md, "With sam local")
+	@$(BIN)/python -m local.stand_ins
+
 test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest
 
@@ -26,7 +29,7 @@ lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/cfn-lint
+	$(BIN)/cfn-lint template.yaml
 	$(BIN)/sam validate --lint
 
 lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files

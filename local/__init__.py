@@ -1,0 +1,15 @@
+"""What makes the function run on one machine, without AWS and without Twilio.
+
+- ``executions``: the Executions that the Studio stand-in keeps, and how Twilio shows and lists them
+- ``studio_api``: what Twilio answers to requests about them
+- ``faults``: what the Studio stand-in does wrong on request
+- ``studio``: the Studio stand-in, over HTTP
+- ``aws``: AWS on this machine (moto's server)
+- ``samples``: the commands that an event carries
+- ``stand_ins``: both stand-ins, started and seeded so that they fit together
+- ``rie``: a Lambda function under AWS's own Runtime Interface Emulator
+- ``gateway``: HTTP requests as API Gateway's events, and the function's answers as HTTP
+- ``terminal``: what the commands share
+- ``run``: ``make run``, one event through the function
+- ``serve``: ``make serve``, the function behind an HTTP endpoint
+"""

@@ -1,0 +1,145 @@
+"""``make serve``: the function behind an HTTP endpoint, with stand-ins for AWS and Twilio."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+
+from local import rie
+from local.gateway import Response, event_of, refusal, response_of
+from local.rie import MAX_EVENT_BYTES, Emulated, InProcess
+from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, at_fixed_ports
+from local.studio import API_KEY
+from local.terminal import interruptible, styled
+
+_MAX_BODY_BYTES = 10 * 1024 * 1024
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int, function: Emulated | InProcess) -> None:
+        super().__init__(("127.0.0.1", port), _Connection)
+        self.function = function
+
+
+class _Connection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def answer(self) -> None:
+        begin = time.perf_counter()
+        response = self.respond()
+        self.send_response(response.status)
+        for name, value in response.headers:
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(response.body)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else response.body)
+        milliseconds = round((time.perf_counter() - begin) * 1000)
+        status = styled(str(response.status), "green" if response.status < 400 else "red")  # noqa: PLR2004 -- HTTP's errors
+        print(
+            f"{self.log_date_time_string()}  {self.command} {self.path}  {status}  {milliseconds} ms"
+            f"  {styled(_summary(response.body), 'dim')}",
+            flush=True,
+        )
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 -- the base class's names
+
+    def respond(self) -> Response:
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            return refusal(411, "Length Required")
+        given = self.headers.get("Content-Length") or "0"
+        if not given.isdecimal():
+            self.close_connection = True
+            return refusal(400, "Bad Request")
+        length = int(given)
+        if length > _MAX_BODY_BYTES:
+            self.close_connection = True
+            return refusal(413, "Request Entity Too Large")
+        body = self.rfile.read(length)
+        event = event_of(self.command, self.path, self.headers.items(), body, self.client_address[0])
+        if event is None:
+            return refusal(404, "Not Found")
+        if len(json.dumps(event)) > MAX_EVENT_BYTES:
+            return refusal(413, "Request Entity Too Large")
+        return response_of(self.server.function.invoke(event), event["requestContext"]["requestId"])
+
+    def log_message(self, *_: object) -> None:
+        """There is one line for each request already."""
+
+
+@contextlib.contextmanager
+def endpoint(port: int, function: Emulated | InProcess) -> Iterator[str]:
+    """An HTTP endpoint in front of the function, and its URL."""
+    with _Server(port, function) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _summary(body: bytes) -> str:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return ""
+    match document:
+        case {"executions": [*executions]}:
+            return ", ".join(f"{one.get('sid')} {one.get('status')}" for one in executions)
+        case {"code": code}:
+            return str(code)
+        case {"message": message}:
+            return str(message)
+    return ""
+
+
+def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
+    if note:
+        yield f"Note: {note}."
+    yield f"The function: {styled(url, 'bold')}   Twilio Studio: {ready.studio.url}   AWS: {ready.aws.url}"
+    yield ""
+    yield "End an Execution:"
+    executions = list(islice(ready.studio.executions.all("active"), 3))
+    for execution in executions:
+        command = json.dumps({"flow_sid": execution.flow_sid, "execution_sid": execution.sid})
+        yield f"  curl -i {url}/conversations/end -H 'content-type: application/json' -d '{command}'"
+    yield "Look at one:"
+    for execution in executions[:1]:
+        yield f"  curl -u {':'.join(API_KEY)} {execution.shown(ready.studio.url)['url']}"
+    yield "Let Twilio go wrong:"
+    fault = json.dumps({"status": 429, "headers": {"Retry-After": "60"}, "times": 3})
+    yield f"  curl -d '{fault}' http://127.0.0.1:{STUDIO_PORT}/_faults"
+    yield ""
+    yield "Ctrl-C ends it."
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    port = int(os.environ.get("PORT") or 8800)
+    try:
+        with (
+            interruptible(),
+            at_fixed_ports() as ready,
+            rie.function(ready.environment) as function,
+            endpoint(port, function) as url,
+        ):
+            print("\n".join(_introduction(url, ready, function.note)), flush=True)
+            threading.Event().wait()
+    except OSError as error:
+        sys.exit(f"cannot listen at 127.0.0.1, ports {port}, {STUDIO_PORT} and {AWS_PORT}: {error}")
+
+
+if __name__ == "__main__":
+    main()

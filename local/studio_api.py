@@ -1,0 +1,197 @@
+"""What Twilio Studio's REST API v2 answers to requests about Executions, when nothing goes wrong."""
+
+import http.client
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from local.executions import (
+    AlreadyActiveError,
+    AlreadyEndedError,
+    Execution,
+    Executions,
+    NotFoundError,
+    Status,
+)
+
+_EXECUTIONS = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(?:/(FN[0-9a-fA-F]{32}))?")
+_PAGE_TOKEN = re.compile(r"P[AB]([0-9a-f]{32})")
+_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
+_CODES = {400: 20001, 401: 20003, 404: 20404, 405: 20004, 409: 20409, 429: 20429, 500: 20500, 503: 20503}
+
+
+@dataclass(slots=True)
+class Request:
+    """What one request was, and how it was answered."""
+
+    request_id: str
+    connection: int
+    time: float
+    method: str
+    path: str
+    query: dict[str, str]
+    form: dict[str, str]
+    user: str | None
+    status: int | None = None
+    """``None`` until it is answered: for good, where the connection was reset or left hanging."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; its body, if any, is JSON."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.answer = problem(status, message)
+
+
+def respond(executions: Executions, request: Request, base_url: str) -> Answer:
+    """Carry out a request whose credentials are right.
+
+    Args:
+        executions: What there is; creating, ending and deleting change it.
+        request: The request.
+        base_url: Where the client reaches the API, for the URLs in the answer.
+    """
+    try:
+        return _operate(executions, request, base_url)
+    except _RefusedError as refused:
+        return refused.answer
+    except NotFoundError:
+        return problem(404, f"The requested resource {request.path} was not found")
+    except AlreadyEndedError as error:
+        return problem(409, f"Execution {error} is already ended")
+    except AlreadyActiveError:
+        return problem(409, "An Execution is already active for this contact")
+
+
+def document(status: int, content: object) -> Answer:
+    """An answer with this JSON."""
+    return Answer(status, json.dumps(content).encode())
+
+
+def problem(status: int, message: str | None = None, code: int | None = None) -> Answer:
+    """An error as Twilio tells it; by default with the code and the text that belong to the status."""
+    code = code or _CODES.get(status, 20000 + status)
+    content = {
+        "code": code,
+        "message": message or http.client.responses.get(status, "Error"),
+        "more_info": f"https://www.twilio.com/docs/errors/{code}",
+        "status": status,
+    }
+    headers = (
+        (("WWW-Authenticate", 'Basic realm="Twilio API"'),) if status == http.HTTPStatus.UNAUTHORIZED else ()
+    )
+    return Answer(status, json.dumps(content).encode(), headers)
+
+
+def _operate(executions: Executions, request: Request, base_url: str) -> Answer:
+    if not (match := _EXECUTIONS.fullmatch(request.path)):
+        raise NotFoundError(request.path)
+    flow_sid, sid = match.groups()
+    match request.method, sid:
+        case "GET", None:
+            return document(200, _list(executions, request, flow_sid, base_url))
+        case "POST", None:
+            return document(201, _create(executions, request, flow_sid).shown(base_url))
+        case "GET", _:
+            return document(200, executions.get(flow_sid, sid).shown(base_url))
+        case "POST", _:
+            executions.get(flow_sid, sid)
+            if request.form.get("Status") != "ended":
+                raise _RefusedError(400, "Status must be 'ended'")
+            return document(200, executions.end(flow_sid, sid).shown(base_url))
+        case "DELETE", _ if sid:
+            executions.delete(flow_sid, sid)
+            return Answer(204)
+    return problem(405)
+
+
+def _create(executions: Executions, request: Request, flow_sid: str) -> Execution:
+    if not executions.has_flow(flow_sid):
+        raise NotFoundError(flow_sid)
+    for name in ("To", "From"):
+        if not request.form.get(name):
+            raise _RefusedError(400, f"Missing required parameter {name} in the post body")
+    try:
+        parameters = json.loads(request.form.get("Parameters") or "{}")
+    except ValueError:
+        raise _RefusedError(400, "Parameters must be JSON") from None
+    return executions.add(
+        flow_sid,
+        contact=request.form["To"],
+        address=request.form["From"],
+        context={"flow": {"flow_sid": flow_sid, "data": parameters}},
+        initiated_by=request.request_id,
+        alone=True,
+    )
+
+
+def _list(executions: Executions, request: Request, flow_sid: str, base_url: str) -> dict[str, Any]:
+    """A page, and the way to the next. The token alone tells the place; ``Page`` is the client's own."""
+    query = request.query
+    status = query.get("status")
+    if status not in {None, "active", "ended"}:
+        raise _RefusedError(400, "status must be 'active' or 'ended'")
+    size = _number(query, "PageSize", _DEFAULT_PAGE_SIZE)
+    if not 1 <= size <= _MAX_PAGE_SIZE:
+        raise _RefusedError(400, f"PageSize must be between 1 and {_MAX_PAGE_SIZE}")
+    page = _number(query, "Page", 0)
+    offset = 0
+    if token := query.get("PageToken"):
+        if not (match := _PAGE_TOKEN.fullmatch(token)):
+            raise _RefusedError(400, "Invalid PageToken")
+        offset = int(match[1], 16)
+    found, more = executions.page(
+        flow_sid,
+        status=cast("Status | None", status),
+        created_from=_instant(query, "DateCreatedFrom"),
+        created_to=_instant(query, "DateCreatedTo"),
+        offset=offset,
+        size=size,
+    )
+    filters = {name: query[name] for name in ("status", "DateCreatedFrom", "DateCreatedTo") if name in query}
+
+    def url(page: int, token: str | None = None) -> str:
+        place = {"PageSize": size, "Page": page} | ({"PageToken": token} if token else {})
+        return f"{base_url}{request.path}?{urlencode(filters | place)}"
+
+    before = max(0, offset - size)
+    return {
+        "meta": {
+            "page": page,
+            "page_size": size,
+            "first_page_url": url(0),
+            "previous_page_url": url(max(0, page - 1), f"PB{before:032x}") if offset else None,
+            "url": url(page, token),
+            "next_page_url": url(page + 1, f"PA{offset + size:032x}") if more else None,
+            "key": "executions",
+        },
+        "executions": [execution.shown(base_url) for execution in found],
+    }
+
+
+def _number(query: dict[str, str], name: str, default: int) -> int:
+    value = query.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise _RefusedError(400, f"{name} must be a number")
+    return int(value)
+
+
+def _instant(query: dict[str, str], name: str) -> datetime | None:
+    if name not in query:
+        return None
+    try:
+        instant = datetime.fromisoformat(query[name])
+    except ValueError:
+        raise _RefusedError(400, f"{name} must be an ISO 8601 date-time") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

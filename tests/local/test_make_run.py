@@ -1,0 +1,66 @@
+"""``make run``: one event through the function, and whether that went as one would expect."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import run
+from local.executions import Executions
+from local.rie import Outcome
+
+ROOT = Path(run.__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended", "expected"),
+    [
+        ({"statusCode": 200}, True, True),
+        ({"statusCode": 200}, False, False),
+        ({"statusCode": 404}, False, True),
+        ({"statusCode": 404}, True, False),
+        ({"statusCode": 502}, False, False),
+        ({"executions": []}, True, True),
+        ({"errorType": "InvalidRequest", "errorMessage": ""}, False, True),
+        ({"errorType": "TwilioError", "errorMessage": ""}, False, False),
+        ({"errorType": "Sandbox.Timedout", "errorMessage": ""}, True, False),
+        ({"batchItemFailures": []}, True, True),
+        ({"batchItemFailures": [{"itemIdentifier": "1"}]}, False, False),
+        (None, False, False),
+    ],
+)
+def test_judge(answer: Any, *, ended: bool, expected: bool) -> None:
+    """It went well if all that is named is ended, or if the event is refused and nothing is."""
+    executions = Executions()
+    execution = executions.add("FW" + "1" * 32, status="ended" if ended else "active")
+    assert run.judge(Outcome(answer, []), [execution])[0] is expected
+
+
+def test_run() -> None:
+    """The command shows the event, the Execution before and after, the answer, the logs and the metrics."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local.run", "events/http.json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    sections = dict(part.split("\n", 1) for part in done.stdout.split("\n\n") if "\n" in part)
+    assert '"routeKey": "POST /conversations/end"' in sections["Event: events/http.json"]
+    assert "  active  " in sections["Executions before"]
+    assert "  ended  " in sections["Executions after"]
+    assert '"statusCode": 200' in next(text for title, text in sections.items() if title.startswith("Answer"))
+    assert "Status=ended  200" in sections["What Twilio was asked"]
+    assert '"conversation_ended"' in sections["Logs"]
+    assert "ExecutionsEnded  1 Count" in sections["Metrics"]
+    assert "\033" not in done.stdout
+
+
+def test_no_such_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that is not there is told in one line."""
+    monkeypatch.setattr(sys, "argv", ["run", "events/none.json"])
+    with pytest.raises(SystemExit, match=r"events/none\.json: .*No such file"):
+        run.main()
