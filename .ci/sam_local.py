@@ -1,0 +1,173 @@
+"""Every sample event through the real `sam local`, and what has to come of it.
+
+For pytest. It wants the result of `sam build`, Docker with Lambda's image for Python, and the ports 8801
+and 8802.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.relay import relay
+from local.stand_ins import StandIns, at_fixed_ports
+
+ROOT = Path(__file__).parent.parent
+SAM = Path(sys.executable).with_name("sam")
+ENVIRONMENT = os.environ | {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "SAM_CLI_TELEMETRY": "0",
+}
+EXECUTION_SID = re.compile(r"FN[0-9a-f]{32}")
+CONFIGURATION = ["--config-file", "samplesconfig.toml"]
+
+# What the answer comes down to, and how many Executions of the sample are over afterwards.
+EXPECTED: dict[str, tuple[object, int]] = {
+    "http": ((200, None), 1),
+    "http-rest": ((200, None), 1),
+    "http-invalid-body": ((400, "invalid_request"), 0),
+    "http-broken-base64": ((400, "invalid_request"), 0),
+    "http-wrong-content-type": ((415, "unsupported_media_type"), 0),
+    "http-wrong-method": ((405, "method_not_allowed"), 0),
+    "http-function-url": ((404, "not_found"), 0),
+    "eventbridge": ("ended", 1),
+    "sqs": ("no failures", 3),
+    "sqs-poison-message": ("no failures", 2),
+    "direct": ("ended", 1),
+    "direct-invalid": ("InvalidRequest", 0),
+    "direct-contact": ("InvalidRequest", 0),
+}
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def essence(answer: dict[str, Any]) -> object:
+    """Status and code of an HTTP answer, outcome of a batch, class of an error, or success."""
+    match answer:
+        case {"statusCode": status, "body": body}:
+            return status, json.loads(body).get("code")
+        case {"batchItemFailures": failures}:
+            return failures or "no failures"
+        case {"errorType": error}:
+            return error
+        case {"executions": [{"status": status}]}:
+            return status
+    return answer
+
+
+def invoke(name: str) -> dict[str, Any]:
+    """The function's answer to a sample event."""
+    command = [SAM, "local", "invoke", *CONFIGURATION, "--config-env", name]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        pytest.fail(f"{name}: {done.stdout}{done.stderr}")
+    return answer
+
+
+@pytest.fixture(scope="session")
+def stand_ins() -> Iterator[StandIns]:
+    """Twilio with the Executions of all samples, AWS, and the containers' way to both."""
+    with at_fixed_ports() as running, relay():
+        yield running
+
+
+@pytest.fixture(scope="session")
+def answers(stand_ins: StandIns) -> Iterator[dict[str, Future[dict[str, Any]]]]:
+    """The answers to all samples, while sam works on several of them."""
+    first, *others = EXPECTED
+    with ThreadPoolExecutor(3) as threads:
+        futures = {first: threads.submit(invoke, first)}
+        # The first builds the image that the others use.
+        futures[first].exception()
+        futures |= {name: threads.submit(invoke, name) for name in others}
+        yield futures
+
+
+@pytest.fixture(scope="session")
+def api(stand_ins: StandIns) -> Iterator[str]:
+    """Where `sam local start-api` answers."""
+    command = [SAM, "local", "start-api", *CONFIGURATION, "--port", "8803"]
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        for line in process.stderr:
+            lines.append(line)
+            if "Running on" in line:
+                break
+        else:
+            pytest.fail("".join(lines))
+        # A full pipe would stop it.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield "http://127.0.0.1:8803/conversations/end"
+        process.terminate()
+
+
+def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and content of the answer."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_sample(name: str, answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns) -> None:
+    """`sam local invoke` with the sample's environment answers, and ends, what it should."""
+    event = json.loads((ROOT / f"events/{name}.json").read_text())
+    answer = answers[name].result()
+    sids = sorted(set(EXECUTION_SID.findall(json.dumps(event))))
+    flow_sid = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
+    ended = [stand_ins.studio.executions.get(flow_sid, sid).status for sid in sids].count("ended")
+
+    assert (essence(answer), ended) == EXPECTED[name]
+
+
+def test_all_samples_are_invoked() -> None:
+    """No sample event lacks its expectation."""
+    assert set(EXPECTED) == {path.stem for path in (ROOT / "events").glob("*.json")}
+
+
+def test_poison_message_is_dead_lettered(
+    answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns
+) -> None:
+    """The message that can never succeed is in the dead-letter queue, with its code."""
+    answers["sqs-poison-message"].result()
+    received = stand_ins.aws.sqs().receive_message(
+        QueueUrl=stand_ins.dead_letter_queue_url, MessageAttributeNames=["All"], MaxNumberOfMessages=10
+    )
+
+    assert [each["MessageAttributes"]["code"]["StringValue"] for each in received["Messages"]] == [
+        "invalid_request"
+    ]
+
+
+def test_start_api_ends_an_execution(api: str, stand_ins: StandIns) -> None:
+    """A command that is posted to `sam local start-api` ends its Execution."""
+    execution = stand_ins.studio.seed("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b")
+    command = {"flow_sid": execution.flow_sid, "execution_sid": execution.sid}
+
+    status, result = post(api, json.dumps(command).encode())
+
+    assert (status, result["executions"][0]["status"]) == (200, "ended")
+
+
+def test_start_api_refuses(api: str) -> None:
+    """A command that cannot be meant gets its problem through `sam local start-api`, too."""
+    status, problem = post(api, b'{"flow_sid": "FW1"')
+
+    assert (status, problem["code"]) == (400, "invalid_request")

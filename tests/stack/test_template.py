@@ -1,0 +1,306 @@
+"""What template.yaml promises to operators, and how its numbers depend on each other."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from stack import of_type, resources, template, values
+
+HOUR = 3600
+FUNCTION = "EndConversationFunction"
+
+# The settings of the function, and what the runtime and its libraries read by themselves.
+SETTINGS = {
+    "TWILIO_SECRET_ID",
+    "TWILIO_SECRET_MAX_AGE_SECONDS",
+    "TWILIO_EDGE",
+    "TWILIO_REGION",
+    "TWILIO_STUDIO_BASE_URL",
+    "ALLOWED_FLOW_SIDS",
+    "DEAD_LETTER_QUEUE_URL",
+    "POWERTOOLS_SERVICE_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_LOG_LEVEL",
+}
+
+
+def function() -> dict[str, Any]:
+    properties: dict[str, Any] = template()["Resources"][FUNCTION]["Properties"]
+    return properties
+
+
+def statements() -> list[dict[str, Any]]:
+    """Every statement of every role; of a conditional one, what it is when the condition holds."""
+    return [
+        statement["Fn::If"][1] if "Fn::If" in statement else statement
+        for role in of_type("AWS::IAM::Role").values()
+        for policy in role["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def queue_policy_statements() -> list[dict[str, Any]]:
+    policies = of_type("AWS::SQS::QueuePolicy").values()
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def event_source() -> dict[str, Any]:
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    return mapping
+
+
+def queue() -> dict[str, Any]:
+    return of_type("AWS::SQS::Queue")["Queue"]
+
+
+def test_visibility_timeout() -> None:
+    """A message stays invisible for at least six times the function's timeout, as Lambda asks."""
+    assert queue()["VisibilityTimeout"] >= 6 * function()["Timeout"]
+
+
+def test_outage_is_ridden_out() -> None:
+    """However MaxReceiveCount is chosen, a message is tried for at least four hours."""
+    assert template()["Parameters"]["MaxReceiveCount"]["MinValue"] * queue()["VisibilityTimeout"] >= 4 * HOUR
+
+
+def test_messages_outlive_their_receives() -> None:
+    """However MaxReceiveCount is chosen, a message is dead-lettered before the queue forgets it."""
+    longest = template()["Parameters"]["MaxReceiveCount"]["MaxValue"] * queue()["VisibilityTimeout"]
+
+    assert longest < queue()["MessageRetentionPeriod"]
+
+
+def test_dead_letters_outlive_the_queue() -> None:
+    """A dead letter, whose age counts from its first sending, is kept longer than any message."""
+    dead_letters = of_type("AWS::SQS::Queue")["DeadLetterQueue"]
+
+    assert dead_letters["MessageRetentionPeriod"] > queue()["MessageRetentionPeriod"]
+
+
+def test_queue_redrives_to_the_dead_letter_queue() -> None:
+    """What the queue gives up goes to the same queue that the function knows."""
+    assert queue()["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert function()["Environment"]["Variables"]["DEAD_LETTER_QUEUE_URL"] == {"Ref": "DeadLetterQueue"}
+
+
+@pytest.mark.parametrize("name", of_type("AWS::SQS::Queue"))
+def test_queues_are_encrypted(name: str) -> None:
+    """Every queue is encrypted at rest."""
+    assert of_type("AWS::SQS::Queue")[name]["SqsManagedSseEnabled"] is True
+
+
+@pytest.mark.parametrize("name", of_type("AWS::SQS::Queue"))
+def test_queues_outlive_the_stack(name: str) -> None:
+    """Deleting or changing the stack deletes no queue that may hold messages."""
+    assert (resources()[name]["DeletionPolicy"], resources()[name]["UpdateReplacePolicy"]) == ("Retain",) * 2
+
+
+@pytest.mark.parametrize("name", of_type("AWS::SQS::Queue"))
+def test_queues_take_tls_only(name: str) -> None:
+    """Every queue refuses requests in the clear."""
+    refusal = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": {"Fn::GetAtt": [name, "Arn"]},
+        "Condition": {"Bool": {"aws:SecureTransport": False}},
+    }
+
+    assert refusal in queue_policy_statements()
+
+
+def test_queues_take_events_of_the_rule_only() -> None:
+    """EventBridge may send to the queues for this stack's rule, not for anybody's."""
+    allowed = [statement for statement in queue_policy_statements() if statement["Effect"] == "Allow"]
+
+    assert [statement["Condition"] for statement in allowed] == [
+        {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["Rule", "Arn"]}}}
+    ] * 2
+
+
+def test_rule_target_loses_nothing() -> None:
+    """An event that the rule cannot put into the queue is tried again, and ends in the dead-letter queue."""
+    (target,) = of_type("AWS::Events::Rule")["Rule"]["Targets"]
+
+    assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
+    assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_batches_fail_in_part() -> None:
+    """SQS delivers only those messages again that the function reports."""
+    assert event_source()["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_queue_is_consumed_with_bounded_concurrency() -> None:
+    """A full queue does not take all of Twilio's concurrent requests."""
+    assert event_source()["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
+
+
+def test_triggers_invoke_the_alias() -> None:
+    """API Gateway and SQS invoke the alias live, so that SnapStart takes effect."""
+    alias = {"Ref": f"{FUNCTION}Aliaslive"}
+
+    assert of_type("AWS::Lambda::Alias")[alias["Ref"]]["Name"] == "live"
+    assert event_source()["FunctionName"] == alias
+    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias]
+
+
+def test_new_settings_make_a_new_version() -> None:
+    """Every parameter that the function depends on is named in the version's description.
+
+    Only a description that changes makes CloudFormation publish a version when nothing but a parameter's
+    value does; the alias would keep the old settings.
+    """
+    depends_on = {name for name in values(function(), "Ref") if name in template()["Parameters"]}
+    depends_on -= set(values(function()["Events"], "Ref"))
+    described = set(re.findall(r"\$\{(\w+)\}", function()["VersionDescription"]["Fn::Sub"]))
+
+    assert described == depends_on
+
+
+def test_asynchronous_failures_are_kept() -> None:
+    """An event that fails for good in an asynchronous invocation of the alias goes to a queue."""
+    (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
+
+    assert config["Qualifier"] == "live"
+    assert config["DestinationConfig"]["OnFailure"]["Destination"] == {
+        "Fn::GetAtt": ["OnFailureQueue", "Arn"]
+    }
+
+
+def test_roles_have_no_managed_policies() -> None:
+    """What the function may do stands in the template, all of it."""
+    assert not list(values(resources(), "ManagedPolicyArns"))
+    assert list(of_type("AWS::IAM::Role")) == ["EndConversationRole"]
+
+
+def test_roles_name_their_resources() -> None:
+    """Only X-Ray, which knows no resources, is allowed on all of them; no action has a wildcard."""
+    unbounded = [statement for statement in statements() if statement["Resource"] == "*"]
+
+    assert [statement["Action"] for statement in unbounded] == [
+        ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    ]
+    assert "*" not in json.dumps([statement["Action"] for statement in statements()])
+
+
+def test_secret_in_the_role() -> None:
+    """The role may read the one secret: as given if that is an ARN, else by its name and a suffix."""
+    (resource,) = [each["Resource"] for each in statements() if each["Sid"] == "ReadTwilioSecret"]
+    condition, if_arn, if_name = resource["Fn::If"]
+
+    assert template()["Conditions"][condition] == {
+        "Fn::Equals": [{"Fn::Select": [0, {"Fn::Split": [":", {"Ref": "TwilioSecretId"}]}]}, "arn"]
+    }
+    assert if_arn == {"Ref": "TwilioSecretId"}
+    assert if_name["Fn::Sub"].endswith(":secret:${TwilioSecretId}-??????")
+
+
+def test_key_is_used_through_secrets_manager_only() -> None:
+    """The role may decrypt with the secret's key only for Secrets Manager."""
+    (statement,) = [each for each in statements() if each["Sid"] == "DecryptTwilioSecret"]
+
+    assert statement["Condition"] == {
+        "StringLike": {"kms:ViaService": {"Fn::Sub": "secretsmanager.*.${AWS::URLSuffix}"}}
+    }
+
+
+@pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
+def test_logs_expire(name: str) -> None:
+    """No log is kept for ever."""
+    assert of_type("AWS::Logs::LogGroup")[name]["RetentionInDays"] == {"Ref": "LogRetentionInDays"}
+
+
+def test_access_logs_are_json_without_payloads() -> None:
+    """A line of the access log is one JSON object, and names no body, header, query or path of a request."""
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    variables = json.loads(stage["AccessLogSettings"]["Format"]).values()
+
+    assert all(re.fullmatch(r"\$context(\.[a-zA-Z]+)+", variable) for variable in variables)
+    assert not {"$context.path", "$context.customDomain.basePathMatched"} & set(variables)
+
+
+def test_every_route_is_authorized() -> None:
+    """No route of the HTTP API answers without SigV4."""
+    (api,) = of_type("AWS::ApiGatewayV2::Api").values()
+
+    assert [
+        (path, method, operation["security"])
+        for path, methods in api["Body"]["paths"].items()
+        for method, operation in methods.items()
+    ] == [("/conversations/end", "post", [{"AWS_IAM": []}])]
+
+
+def test_http_api_is_throttled() -> None:
+    """Both limits of the HTTP API are the operator's."""
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "ThrottlingRateLimit"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottlingBurstLimit"},
+    }
+
+
+def test_settings() -> None:
+    """The function's environment has every setting, and for sam local a name for boto3's endpoint."""
+    variables = function()["Environment"]["Variables"]
+
+    assert set(variables) == SETTINGS | {"AWS_ENDPOINT_URL"}
+
+
+def test_endpoint_of_sam_local_is_not_deployed() -> None:
+    """The name that only sam local needs leaves the deployed function without the variable."""
+    assert function()["Environment"]["Variables"]["AWS_ENDPOINT_URL"] == {"Ref": "AWS::NoValue"}
+
+
+@pytest.mark.parametrize("name", template()["Parameters"])
+def test_parameters_are_told(name: str) -> None:
+    """Every parameter has a description, a default, and its place in a group."""
+    parameter = template()["Parameters"][name]
+    groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert parameter["Description"].endswith(".")
+    assert "Default" in parameter
+    assert [name in group["Parameters"] for group in groups].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TwilioSecretId", "end-conversation/twilio"),
+        (
+            "TwilioSecretId",
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:end-conversation/twilio-a1B2c3",
+        ),
+        (
+            "TwilioSecretKmsKeyArn",
+            "arn:aws:kms:us-east-1:123456789012:key/12345678-90ab-cdef-1234-567890abcdef",
+        ),
+        ("TwilioStudioBaseUrl", "https://studio.example.com:8443"),
+        ("AllowedFlowSids", ",".join(["FW" + "0" * 32] * 5)),
+    ],
+)
+def test_patterns_let_good_values_through(name: str, value: str) -> None:
+    """The patterns of parameters do not refuse what they should take."""
+    parameter = template()["Parameters"][name]
+
+    assert re.fullmatch(parameter["AllowedPattern"], value)
+    assert len(value) <= parameter.get("MaxLength", 4096)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TwilioSecretId", ""),
+        ("TwilioSecretId", "arn:aws:ssm:us-east-1:123456789012:parameter/twilio"),
+        ("TwilioSecretKmsKeyArn", "alias/twilio"),
+        ("TwilioStudioBaseUrl", "http://studio.twilio.com"),
+        ("AllowedFlowSids", "FW1"),
+        ("EventBusName", ""),
+    ],
+)
+def test_patterns_refuse_bad_values(name: str, value: str) -> None:
+    """A value that cannot be meant is refused before anything is deployed."""
+    assert not re.fullmatch(template()["Parameters"][name]["AllowedPattern"], value)
