@@ -12,6 +12,7 @@ import pytest
 from doubles import SecretsManager
 from hypothesis import HealthCheck, settings
 
+from end_conversation import aws
 from end_conversation.app import _service, handler
 from end_conversation.observability import logger
 from local.studio import API_KEY, Studio
@@ -42,18 +43,20 @@ class Function:
     """Invokes the handler in this process.
 
     Attributes:
+        handler: what is invoked.
         output: everything that the last invocation printed.
     """
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
+        self.handler: Any = handler
         self.output = ""
 
     def __call__(self, event: Any, seconds: float = 10.0) -> Any:
         logger.registered_handler.setStream(sys.stdout)
         self._capsys.readouterr()
         try:
-            return handler(event, Context(seconds))
+            return self.handler(event, Context(seconds))
         finally:
             self.output = "".join(self._capsys.readouterr())
             # What other threads have to say when the test is over goes where nobody closed the file.
@@ -121,6 +124,7 @@ def environment(
     }.items():
         monkeypatch.setenv(name, value)
     _service.cache_clear()
+    aws.client.cache_clear()  # type: ignore[attr-defined]
     return monkeypatch
 
 

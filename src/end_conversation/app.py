@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError
-
-from end_conversation import http_api, sqs
-from end_conversation.config import Config
-from end_conversation.deadline import ANSWER_MARGIN, HTTP_BUDGET, Deadline
-from end_conversation.errors import ConfigurationError
-from end_conversation.invocation import Invocation
+from end_conversation import eventbridge, http_api, sqs
+from end_conversation.deadline import ANSWER_MARGIN, HTTP_BUDGET, WARM_UP_LIMIT, Deadline
+from end_conversation.errors import EndConversationError
+from end_conversation.invocation import Invocation, Request
 from end_conversation.observability import metrics_of
 from end_conversation.service import Service
 
@@ -30,34 +29,55 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
     """
     seconds = context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN
     with metrics_of(trigger := _trigger(event)):
-        if trigger == "http":
+        if trigger in ("http", "webhook"):
             seconds = min(seconds, HTTP_BUDGET)
         invocation = Invocation(trigger, context.aws_request_id, Deadline(seconds), _service)
         match trigger:
-            case "http":
+            case "http" | "webhook":
                 return http_api.handle(invocation, event)
             case "sqs":
                 return sqs.handle(invocation, event)
             case "eventbridge":
-                return invocation.carry_out(lambda: event.get("detail"), event_id=event.get("id")).to_json()
-        return invocation.carry_out(lambda: event).to_json()
+                result = invocation.carry_out(lambda: eventbridge.request_of(event), event_id=event.get("id"))
+            case _:
+                result = invocation.carry_out(lambda: Request(event))
+        return result.complete().to_json()
 
 
 def _trigger(event: object) -> str:
     match event:
         case {"requestContext": _}:
-            return "http"
-        case {"detail-type": _}:
-            return "eventbridge"
+            return http_api.trigger_of(event)
         case {"Records": [{"eventSource": "aws:sqs"}, *_]}:
             return "sqs"
-    return "direct"
+    return "eventbridge" if eventbridge.is_event(event) else "direct"
 
 
-@cache
-def _service() -> Service:
-    """The service for the life of the process; a failure is not kept, so the next request tries again."""
-    try:
-        return Service(Config.from_environment())
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no client of AWS can be made: {type(error).__name__}") from error
+# For the life of the process; a failure is not kept, so that the next request tries again.
+_service = cache(Service.from_environment)
+
+
+def _warm_up() -> None:
+    with suppress(EndConversationError):
+        # Whatever is wrong, the first request finds it again, and can tell somebody.
+        _service().warm_up(Deadline(WARM_UP_LIMIT))
+
+
+def _start(initialization_type: str | None) -> None:
+    """Do at start, with a whole processor, what the first request would have to wait for.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    """
+    if initialization_type == "snap-start":
+        from snapshot_restore_py import register_after_restore  # noqa: PLC0415 - Lambda has it, where it is needed
+
+        # Into the snapshot go clients and certificates; credentials and connections would be stale in it.
+        with suppress(EndConversationError):
+            _service()
+        register_after_restore(_warm_up)
+    elif initialization_type is not None:
+        _warm_up()
+
+
+_start(os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"))

@@ -24,6 +24,9 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 COLD_START_ALLOWANCE = 4.0
 """Seconds that the gateway may have waited for a cold start, which Lambda's remaining time leaves out."""
 
+WARM_UP_LIMIT = 3.0
+"""Seconds that a starting process may spend on connections; importing everything takes less than one more."""
+
 HTTP_BUDGET = API_GATEWAY_LIMIT - COLD_START_ALLOWANCE - ANSWER_MARGIN
 """Seconds for the work of an HTTP request: what the gateway leaves."""
 

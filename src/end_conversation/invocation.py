@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from end_conversation.command import Command
 from end_conversation.errors import EndConversationError, InternalError
 from end_conversation.observability import count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from end_conversation.deadline import Deadline
     from end_conversation.service import Result, Service
 
 
+class Request(NamedTuple):
+    """What a trigger brings.
+
+    Attributes:
+        payload: what the JSON held.
+        sent_at: the trigger's own time, if it has one.
+    """
+
+    payload: object
+    sent_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What one invocation of the function has to go by.
+    """What one invocation of a function has to go by.
 
     Attributes:
         trigger: what invoked it, as the dimension of its metrics.
@@ -33,56 +47,65 @@ class Invocation:
     deadline: Deadline
     service: Callable[[], Service]
 
-    def carry_out(self, load: Callable[[], object], **keys: str | None) -> Result:
+    def carry_out(self, load: Callable[[], Request], **keys: Any) -> Result:  # noqa: ANN401 - any JSON
         """Do what a command says.
 
         Args:
-            load: gives the command's payload, or raises RequestRejected.
-            keys: more keys for the log line.
+            load: gives what the trigger brought, or raises RequestRejected.
+            keys: more keys for the log lines.
 
         Raises:
             EndConversationError: already logged and counted.
         """
-        command: Command | None = None
-        try:
-            command = Command.parse(load())
-            result = self.service().end_conversation(command, self.deadline)
-        except EndConversationError as error:
-            self._report(error, command, keys)
-            raise
-        except Exception as defect:  # noqa: BLE001 - becomes an answer; one record never takes others along
-            # The text of an exception that nobody foresaw may hold anything: where it happened says enough.
-            frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
-            self._report(
-                InternalError(f"unforeseen {type(defect).__name__}"), command, keys | {"frames": frames}
-            )
-            raise InternalError("a defect of the function; its log has the details") from None
-        already_ended = sum(execution.already_ended for execution in result.executions)
-        ended = len(result.executions) - already_ended
-        for metric, value in (("ExecutionsEnded", ended), ("ExecutionsAlreadyEnded", already_ended)):
-            if value:
-                count(metric, value)
-        logger.info(
-            "conversation_ended", extra=self._keys(command, keys, ended=ended, already_ended=already_ended)
-        )
-        return result
-
-    def _report(self, error: EndConversationError, command: Command | None, keys: dict[str, Any]) -> None:
-        if error.metric:
-            count(error.metric)
-        log = logger.warning if error.permanent else logger.error
-        log(
-            "conversation_not_ended",
-            extra=self._keys(command, keys, code=error.code, detail=str(error), **error.facts),
-        )
-
-    def _keys(self, command: Command | None, keys: dict[str, Any], **more: object) -> dict[str, Any]:
-        named: dict[str, object] = {"trigger": self.trigger, "function_request_id": self.request_id}
-        if command is not None:
-            named |= {
+        with self.reporting(keys):
+            command = Command.parse(*load())
+            keys |= {
                 "flow_sid": command.flow_sid,
                 "execution_sid": command.execution_sid,
                 "conversation_id": command.conversation_id,
                 "reason": command.reason,
             }
-        return {key: value for key, value in (named | keys | more).items() if value is not None}
+            result = self.service().end_conversation(command, self.deadline)
+        already_ended = sum(execution.already_ended for execution in result.executions)
+        keys |= {"ended": len(result.executions) - already_ended, "already_ended": already_ended}
+        for metric, key in (("ExecutionsEnded", "ended"), ("ExecutionsAlreadyEnded", "already_ended")):
+            if keys[key]:
+                count(metric, keys[key])
+        for sid, error in result.failed:
+            self.report(error, keys | {"execution_sid": sid})
+        if not result.failed:
+            if command.execution_sid is None:
+                keys["execution_sids"] = [execution.sid for execution in result.executions]
+            logger.info("conversation_ended", extra=self._present(keys))
+        return result
+
+    @contextmanager
+    def reporting(self, keys: dict[str, Any]) -> Iterator[None]:
+        """Log and count the failure that comes out; one that nobody foresaw comes out as InternalError.
+
+        Args:
+            keys: what to log with it; may grow meanwhile.
+        """
+        try:
+            yield
+        except EndConversationError as error:
+            self.report(error, keys)
+            raise
+        except Exception as defect:  # noqa: BLE001 - becomes an answer; one record never takes others along
+            # The text of an exception that nobody foresaw may hold anything: where it happened says enough.
+            frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
+            unforeseen = InternalError(f"unforeseen {type(defect).__name__}")
+            self.report(unforeseen, keys | {"frames": frames})
+            raise InternalError("a defect of the function; its log has the details") from None
+
+    def report(self, error: EndConversationError, keys: dict[str, Any]) -> None:
+        """Log and count a failure."""
+        if error.metric:
+            count(error.metric)
+        log = logger.warning if error.permanent else logger.error
+        told = {"code": error.code, "detail": str(error)}
+        log("conversation_not_ended", extra=self._present(keys | told | error.facts))
+
+    def _present(self, keys: dict[str, Any]) -> dict[str, Any]:
+        named = {"trigger": self.trigger, "function_request_id": self.request_id} | keys
+        return {key: value for key, value in named.items() if value is not None}

@@ -8,9 +8,9 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from end_conversation.aws import CALL_LIMIT
 from end_conversation.deadline import Deadline, call_within
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import count, logger
@@ -24,20 +24,6 @@ T = TypeVar("T")
 
 STALE_USE = 30.0
 """Seconds for which an expired value serves on after Secrets Manager failed, before it is asked again."""
-
-_CONNECT_TIMEOUT = 1.0
-_READ_TIMEOUT = 2.0
-_TRIES = 2
-
-READ_LIMIT = _TRIES * (_CONNECT_TIMEOUT + _READ_TIMEOUT)
-"""Seconds that reading a secret may take, all tries together."""
-
-CLIENT_CONFIG = ClientConfig(
-    connect_timeout=_CONNECT_TIMEOUT,
-    read_timeout=_READ_TIMEOUT,
-    retries={"total_max_attempts": _TRIES, "mode": "standard"},
-)
-"""For clients of AWS: botocore's own 60 seconds and 5 tries outlast every budget here."""
 
 
 class Secret(Generic[T]):
@@ -119,7 +105,7 @@ class Secret(Generic[T]):
         self._last_began, read_at, failure = monotonic(), time.time(), None
         try:
             # Half of the time that is left stays for what the value is needed for.
-            self._value = self._load(min(READ_LIMIT, deadline.remaining() / 2))
+            self._value = self._load(min(CALL_LIMIT, deadline.remaining() / 2))
             self._read_at = read_at
         except CredentialsUnavailable as error:
             failure = error

@@ -9,19 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from end_conversation.command import parse_json
+from end_conversation import eventbridge
+from end_conversation.aws import CALL_LIMIT, client
+from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.deadline import call_within
 from end_conversation.errors import EndConversationError, InvalidRequest
+from end_conversation.invocation import Request
 from end_conversation.observability import logger
-from end_conversation.secret import CLIENT_CONFIG
 from end_conversation.studio import CONCURRENCY
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
     from end_conversation.invocation import Invocation
 
 
@@ -35,21 +34,23 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
 
 def _is_done(invocation: Invocation, record: dict[str, Any]) -> bool:
     try:
-        invocation.carry_out(lambda: _payload(record), message_id=record["messageId"])
+        invocation.carry_out(lambda: _request(record), message_id=record["messageId"]).complete()
     except EndConversationError as error:
         return error.permanent and _is_dead_lettered(invocation, record, error.code)
     return True
 
 
-def _payload(record: dict[str, Any]) -> object:
-    """The command in a message's body, which is a bare command or an EventBridge event."""
+def _request(record: dict[str, Any]) -> Request:
+    """What a message's body holds, which is a bare command or an EventBridge event."""
     body = record.get("body")
     if not isinstance(body, str):
         raise InvalidRequest("the body is no text")
     payload = parse_json(body)
-    if isinstance(payload, dict) and "detail-type" in payload:
-        return payload.get("detail")
-    return payload
+    sent_at = from_milliseconds(record.get("attributes", {}).get("SentTimestamp"))
+    if not eventbridge.is_event(payload):
+        return Request(payload, sent_at)
+    request = eventbridge.request_of(payload)
+    return request._replace(sent_at=request.sent_at or sent_at)
 
 
 def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str) -> bool:
@@ -61,8 +62,8 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
         if queue_url is None:
             return False
         call_within(
-            invocation.deadline.remaining(),
-            lambda: _sqs().send_message(
+            min(CALL_LIMIT, invocation.deadline.remaining()),
+            lambda: client("sqs").send_message(
                 QueueUrl=queue_url,
                 MessageBody=record["body"],
                 MessageAttributes={
@@ -81,8 +82,3 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CONCURRENCY)
-
-
-@cache
-def _sqs() -> SQSClient:
-    return boto3.client("sqs", config=CLIENT_CONFIG)

@@ -1,4 +1,4 @@
-"""Twilio's Studio API, as far as it is needed here: end an Execution, and make sure that it did.
+"""Twilio's Studio API, as far as it is needed here: list the active Executions of a Flow, and end one.
 
 https://www.twilio.com/docs/studio/rest-api/v2/execution
 """
@@ -8,19 +8,16 @@ from __future__ import annotations
 import json
 import random
 import re
-import ssl
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
-from urllib3.exceptions import HTTPError, NewConnectionError
-from urllib3.exceptions import TimeoutError as HTTPTimeoutError
-
-from end_conversation.connection import BoundedHTTPConnection, BoundedHTTPSConnection
+from end_conversation.command import EXECUTION_SID, parse_date_time
+from end_conversation.connection import ConnectionFailed, Connections
 from end_conversation.errors import (
     CredentialsRejected,
     EndConversationError,
@@ -30,9 +27,12 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
+from end_conversation.gate import Gate
 from end_conversation.observability import observe_milliseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from end_conversation.credentials import Credentials
     from end_conversation.deadline import Deadline
     from end_conversation.secret import Secret
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 CONCURRENCY = 10
 """Requests at once, each over a connection of its own that is kept; a batch from SQS is as large."""
 
+PAGE_SIZE = 1000
+"""Executions in a page of a list: Twilio's maximum."""
+
 TRIES = 4
-CONNECT_TIMEOUT = 3.0
 TRY_TIMEOUT = 8.0
 """Seconds for one try, to the last byte of its answer: three that hang fit into HTTP_BUDGET."""
 
@@ -50,9 +52,11 @@ BACKOFF = 0.2
 
 RETRIED = frozenset((429, 500, 502, 503, 504))
 
+# A snapshot of the process (SnapStart) would give every copy of it the same state of any other generator.
+_RANDOM = random.SystemRandom()
+
 _ALREADY_ENDED = 20409
 _LONGEST_RETRY_AFTER = 24 * 60 * 60
-_LARGEST_ANSWER = 32 * 1024 * 1024
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _ERROR_PAGE = re.compile(r"/errors/(\d{5,6})$", re.ASCII)
 _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -73,6 +77,19 @@ class EndedExecution:
     date_created: str | None = None
     date_updated: str | None = None
     already_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveExecution:
+    """An Execution that is under way.
+
+    Attributes:
+        sid: `FN` and 32 hexadecimal digits.
+        contact: channel address of whom it is with; never to be logged.
+    """
+
+    sid: str
+    contact: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +138,19 @@ class Studio:
     Args:
         base_url: scheme, host and port.
         credentials: the Twilio secret.
+        concurrency: how many requests may be under way at once, while Twilio throttles none of them.
     """
 
-    def __init__(self, base_url: str, credentials: Secret[Credentials]) -> None:
+    def __init__(
+        self, base_url: str, credentials: Secret[Credentials], concurrency: int = CONCURRENCY
+    ) -> None:
         self._credentials = credentials
-        url = urlsplit(base_url)
-        host = url.hostname or ""
-        self._pool: HTTPConnectionPool
-        if url.scheme == "https":
-            # Loading the certificates takes tens of milliseconds: once, not for each connection.
-            context = ssl.create_default_context()
-            self._pool = HTTPSConnectionPool(host, url.port, maxsize=CONCURRENCY, ssl_context=context)
-            self._pool.ConnectionCls = BoundedHTTPSConnection
-        else:
-            self._pool = HTTPConnectionPool(host, url.port, maxsize=CONCURRENCY)
-            self._pool.ConnectionCls = BoundedHTTPConnection
+        self._gate = Gate(concurrency)
+        self._connections = Connections(base_url, concurrency)
+
+    def connect(self, deadline: Deadline) -> None:
+        """Open a connection for the first request; if that fails, the request will tell."""
+        self._connections.open(deadline.remaining())
 
     def end(self, flow_sid: str, execution_sid: str, deadline: Deadline) -> EndedExecution:
         """End an Execution; one that is over already is a success.
@@ -164,7 +179,36 @@ class Studio:
             return replace(ended, already_ended=True)
         raise refusal
 
-    def _call(self, method: str, path: str, deadline: Deadline, body: str | None = None) -> _Answer:
+    def active(self, flow_sid: str, until: datetime, deadline: Deadline) -> Iterator[ActiveExecution]:
+        """The active Executions of a Flow, newest first, that were created up to an instant, to the second.
+
+        Ending one while the list is still being read would shift its pages: read it to its end first.
+
+        Raises:
+            ExecutionNotFound: there is no such Flow.
+            EndConversationError: any other failure to reach, convince or understand Twilio.
+        """
+        until = until.replace(microsecond=0)
+        before = (until + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
+        query: dict[str, str | int] = {"status": "active", "DateCreatedTo": before, "PageSize": PAGE_SIZE}
+        while True:
+            answer = self._call("GET", f"/v2/Flows/{flow_sid}/Executions?{urlencode(query)}", deadline)
+            match answer.content:
+                case {
+                    "executions": list(items),
+                    "meta": {"next_page_url": None | str() as next_page_url},
+                } if answer.status == HTTPStatus.OK:
+                    yield from filter(None, (_active_execution(item, flow_sid, until) for item in items))
+                case _:
+                    raise answer.failure(TwilioError, f"Twilio answered {answer.status} and no list")
+            if not next_page_url:
+                return
+            following = query | _page_position(next_page_url)
+            if following.get("PageToken") == query.get("PageToken"):
+                raise answer.failure(TwilioError, "Twilio's list does not go on")
+            query = following
+
+    def _call(self, method: str, path: str, deadline: Deadline, body: str = "") -> _Answer:
         """An answer that trying again would not change."""
         failure: TwilioFailure | None = None
         tried = 0
@@ -186,12 +230,12 @@ class Studio:
                     TwilioThrottled if throttled else TwilioError,
                     f"Twilio answered {answer.status} to try {tried}",
                 )
-            wait = random.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)  # noqa: S311 - no secret
+            wait = _RANDOM.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)
             if tried == TRIES or wait >= deadline.remaining():
                 raise failure
             time.sleep(wait)
 
-    def _ask(self, method: str, path: str, deadline: Deadline, body: str | None) -> _Answer:
+    def _ask(self, method: str, path: str, deadline: Deadline, body: str) -> _Answer:
         """One try with the credentials there are, or, if Twilio refuses those, with newer ones."""
         credentials = self._credentials.get(deadline)
         sent_at = monotonic()
@@ -204,11 +248,11 @@ class Studio:
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 raise answer.failure(CredentialsRejected, f"Twilio answered {answer.status}")
             case HTTPStatus.NOT_FOUND:
-                raise answer.failure(ExecutionNotFound, "Twilio knows no such Execution in this Flow")
+                raise answer.failure(ExecutionNotFound, "Twilio knows no such Execution or Flow")
         return answer
 
     def _send(
-        self, method: str, path: str, deadline: Deadline, body: str | None, credentials: Credentials
+        self, method: str, path: str, deadline: Deadline, body: str, credentials: Credentials
     ) -> _Answer:
         """One request, whatever the answer.
 
@@ -216,39 +260,38 @@ class Studio:
             TwilioTimeout: no whole answer within the time of a try.
             TwilioError: no answer, or none that is HTTP.
         """
-        seconds = min(TRY_TIMEOUT, deadline.remaining())
+        if not self._gate.enter(deadline.remaining()):
+            raise TwilioTimeout("there is no time left to ask Twilio")
+        throttled = False
+        try:
+            answer = self._exchange(method, path, min(TRY_TIMEOUT, deadline.remaining()), body, credentials)
+            throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+        finally:
+            self._gate.leave(throttled=throttled)
+        return answer
+
+    def _exchange(
+        self, method: str, path: str, seconds: float, body: str, credentials: Credentials
+    ) -> _Answer:
         if not seconds:
             raise TwilioTimeout("there is no time left to ask Twilio")
         headers = {"Authorization": credentials.authorization, "Accept": "application/json"}
-        if body is not None:
+        if body:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         began = monotonic()
         try:
-            response = self._pool.urlopen(
-                method,
-                path,
-                body=body,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                timeout=Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds),
-                preload_content=False,
-                decode_content=False,
-            )
-            content = response.read(_LARGEST_ANSWER)
-            response.close()
-        except HTTPError as error:
-            # To urllib3 a refused connection is one that timed out, too.
-            if isinstance(error, HTTPTimeoutError) and not isinstance(error, NewConnectionError):
-                raise TwilioTimeout("Twilio did not answer in time") from error
-            raise TwilioError(f"the connection to Twilio failed: {type(error).__name__}") from error
+            answer = self._connections.exchange(method, path, headers, body, seconds)
+        except TimeoutError as error:
+            raise TwilioTimeout("Twilio did not answer in time") from error
+        except ConnectionFailed as error:
+            raise TwilioError(f"the connection to Twilio failed: {error}") from error
         finally:
             observe_milliseconds("TwilioLatency", (monotonic() - began) * 1000)
         return _Answer(
-            status=response.status,
-            content=_json_object(content),
-            request_id=_matching(_REQUEST_ID, response.headers.get("Twilio-Request-Id")),
-            retry_after=_retry_after(response.headers.get("Retry-After")),
+            status=answer.status,
+            content=_json_object(answer.content),
+            request_id=_matching(_REQUEST_ID, answer.headers.get("Twilio-Request-Id")),
+            retry_after=_retry_after(answer.headers.get("Retry-After")),
         )
 
 
@@ -258,6 +301,32 @@ def _json_object(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExecution | None:
+    """An item of a list, if it is what the list was asked for: that is checked, not believed."""
+    if not isinstance(item, dict):
+        return None
+    sid, contact, created = (item.get(name) for name in ("sid", "contact_channel_address", "date_created"))
+    if not isinstance(sid, str) or not EXECUTION_SID.fullmatch(sid):
+        return None
+    if item.get("flow_sid") != flow_sid or item.get("status") != "active":
+        return None
+    try:
+        if parse_date_time(str(created)).replace(microsecond=0) > until:
+            return None
+    except ValueError:
+        return None
+    return ActiveExecution(sid, contact if isinstance(contact, str) else None)
+
+
+def _page_position(next_page_url: str) -> dict[str, str | int]:
+    """Where the next page begins; of its URL nothing else is used, so that credentials go nowhere else."""
+    try:
+        given = parse_qs(urlsplit(next_page_url).query)
+    except ValueError:
+        return {}
+    return {name: given[name][0] for name in ("Page", "PageToken") if name in given}
 
 
 def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:

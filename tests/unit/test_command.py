@@ -15,6 +15,8 @@ from end_conversation.command import SCHEMA, Command, parse_date_time, parse_jso
 from end_conversation.errors import InvalidRequest
 
 EXECUTION_SID = "FN" + "a" * 32
+CONTACT = "+15005550006"
+SENT_AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 VALID: dict[str, Any] = {"flow_sid": FLOW_SID, "execution_sid": EXECUTION_SID}
 
 
@@ -27,24 +29,24 @@ def errors_of(payload: object) -> dict[str, str]:
 def test_a_command_holds_what_was_given() -> None:
     """Every optional field arrives, the date-time in UTC."""
     given = VALID | {
-        "occurred_at": "2026-11-23T20:00:00+02:00",
+        "occurred_at": "2026-03-02T10:00:00+02:00",
         "conversation_id": "c-1",
         "reason": "resolved",
     }
     assert Command.parse(given) == Command(
-        FLOW_SID, EXECUTION_SID, datetime(2026, 11, 23, 18, tzinfo=UTC), "c-1", "resolved"
+        FLOW_SID, EXECUTION_SID, None, datetime(2026, 3, 2, 8, tzinfo=UTC), "c-1", "resolved"
     )
 
 
 def test_null_counts_as_absent() -> None:
     """Serializers that write null for what they lack are understood."""
     nulls = dict.fromkeys(("contact", "occurred_at", "conversation_id", "reason"))
-    assert Command.parse(VALID | nulls) == Command.parse(VALID)
+    assert Command.parse(VALID | nulls, SENT_AT) == Command.parse(VALID, SENT_AT)
 
 
 def test_unknown_fields_are_ignored() -> None:
     """A caller may send more than we know."""
-    assert Command.parse(VALID | {"ticket": {"id": 1}}) == Command.parse(VALID)
+    assert Command.parse(VALID | {"ticket": {"id": 1}}, SENT_AT) == Command.parse(VALID, SENT_AT)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,43 @@ def test_what_is_no_object_is_refused(payload: object) -> None:
 
 def test_exactly_one_of_execution_and_contact() -> None:
     """Neither and both are refused, and the message says which two are meant."""
-    for payload in ({"flow_sid": FLOW_SID}, VALID | {"contact": "+15005550006"}):
+    for payload in ({"flow_sid": FLOW_SID}, VALID | {"contact": CONTACT}):
         with pytest.raises(InvalidRequest, match="execution_sid or contact"):
             Command.parse(payload)
 
 
-def test_contact_is_refused_for_now() -> None:
-    """What is not built yet is not silently ignored."""
-    assert set(errors_of({"flow_sid": FLOW_SID, "contact": "+15005550006"})) == {"contact"}
+def test_a_contact_does_not_print() -> None:
+    """Whoever logs a command logs no address."""
+    assert CONTACT not in repr(Command.parse({"flow_sid": FLOW_SID, "contact": CONTACT}))
+
+
+@pytest.mark.parametrize("contact", ["", "+" * 257, 15005550006, ["+15005550006"], "\ud83d"])
+def test_a_wrong_contact_is_named(contact: object) -> None:
+    """An address is text of 1 to 256 characters."""
+    assert "contact" in errors_of({"flow_sid": FLOW_SID, "contact": contact})
+
+
+@pytest.mark.parametrize(
+    ("occurred_at", "sent_at", "taken"),
+    [
+        (None, SENT_AT, SENT_AT),
+        ("2026-03-02T08:59:59Z", SENT_AT, SENT_AT - timedelta(seconds=1)),
+        ("2026-03-02T09:00:01Z", SENT_AT, SENT_AT),
+        ("9999-12-31T23:59:59Z", SENT_AT, SENT_AT),
+    ],
+)
+def test_nothing_occurred_after_the_trigger(
+    occurred_at: str | None, sent_at: datetime, taken: datetime
+) -> None:
+    """The trigger's own time is the default of `occurred_at`, and its upper bound."""
+    assert Command.parse(VALID | {"occurred_at": occurred_at}, sent_at).occurred_at == taken
+
+
+@pytest.mark.parametrize("sent_at", [None, datetime.max.replace(tzinfo=UTC)])
+def test_nothing_occurred_after_now(sent_at: datetime | None) -> None:
+    """Without a trigger's time, or with one that cannot be, it is now."""
+    before = datetime.now(UTC)
+    assert before <= Command.parse(VALID, sent_at).occurred_at <= datetime.now(UTC)
 
 
 SECRET = "do-not-repeat-me"
@@ -151,7 +182,7 @@ def test_the_parser_agrees_with_the_schema(payload: dict[str, Any]) -> None:
     valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(as_absent)
     # In Python's re, which that library uses as it is, `$` also matches before a last newline.
     newline = any(isinstance(value, str) and value.endswith("\n") for value in payload.values())
-    if valid and not newline and "contact" not in as_absent:
+    if valid and not newline:
         Command.parse(payload)
     elif not valid:
         with pytest.raises(InvalidRequest):

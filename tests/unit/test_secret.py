@@ -4,14 +4,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
-import boto3
 import pytest
 from doubles import SecretsManager
 
+from end_conversation import aws
 from end_conversation import secret as secret_module
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
-from end_conversation.secret import CLIENT_CONFIG, READ_LIMIT, STALE_USE, Secret
+from end_conversation.secret import STALE_USE, Secret
 
 ID = "some/secret"
 
@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def secret(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: Clock) -> Secret[str]:
     secrets_manager.secrets[ID] = "first"
-    return Secret(boto3.client("secretsmanager", config=CLIENT_CONFIG), ID, parse, 300)
+    return Secret(aws.client("secretsmanager"), ID, parse, 300)
 
 
 def parse(text: str) -> str:
@@ -142,9 +142,9 @@ def test_a_secrets_manager_that_hangs_is_given_up(
 
 def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyPatch) -> None:
     """A refused connection is told by its kind."""
-    client = boto3.client("secretsmanager", config=CLIENT_CONFIG, endpoint_url="http://127.0.0.1:9")
+    environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
     with pytest.raises(CredentialsUnavailable, match="EndpointConnectionError"):
-        get(Secret(client, ID, parse, 300))
+        get(Secret(aws.client("secretsmanager"), ID, parse, 300))
 
 
 def test_concurrent_callers_read_once(secret: Secret[str], secrets_manager: SecretsManager) -> None:
@@ -238,9 +238,3 @@ def test_a_reader_that_hangs_does_not_hold_up_others(
     assert failure(secret, 0.1)
     assert monotonic() - began < 0.5
     other.join()
-
-
-def test_all_tries_of_a_read_fit_into_its_limit() -> None:
-    """What botocore is told and what we wait for are the same sum."""
-    retries = CLIENT_CONFIG.retries["total_max_attempts"]  # type: ignore[attr-defined]
-    assert retries * (CLIENT_CONFIG.connect_timeout + CLIENT_CONFIG.read_timeout) == READ_LIMIT  # type: ignore[attr-defined]

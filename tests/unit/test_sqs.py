@@ -10,7 +10,6 @@ from conftest import FLOW_SID, SECRET_ID, Function, sample, secret_text
 from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
-from end_conversation import sqs
 from end_conversation import studio as studio_module
 from local.studio import Studio
 
@@ -42,11 +41,9 @@ def dead_letter_queue(environment: pytest.MonkeyPatch) -> Any:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     environment.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
-    sqs._sqs.cache_clear()
     queue = boto3.resource("sqs").create_queue(QueueName="dead-letters")
     environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
     yield queue
-    sqs._sqs.cache_clear()
     server.stop()
 
 

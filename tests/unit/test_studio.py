@@ -7,11 +7,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import boto3
 import pytest
 from conftest import FLOW_SID, SECRET_ID, secret_text
 from doubles import SecretsManager
 
+from end_conversation import aws
 from end_conversation import studio as studio_module
 from end_conversation.config import Config
 from end_conversation.credentials import parse_credentials
@@ -25,7 +25,7 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
-from end_conversation.secret import CLIENT_CONFIG, Secret
+from end_conversation.secret import Secret
 from end_conversation.studio import TRIES, EndedExecution
 from end_conversation.studio import Studio as Client
 from local.studio import Studio
@@ -35,9 +35,7 @@ End = Callable[..., EndedExecution]
 
 def client() -> Client:
     config = Config.from_environment()
-    credentials = Secret(
-        boto3.client("secretsmanager", config=CLIENT_CONFIG), config.twilio_secret_id, parse_credentials, 300
-    )
+    credentials = Secret(aws.client("secretsmanager"), config.twilio_secret_id, parse_credentials, 300)
     return Client(config.studio_base_url, credentials)
 
 
@@ -283,7 +281,7 @@ def test_a_server_without_a_valid_certificate_gets_no_credentials(
 def test_all_connections_share_one_tls_context(environment: pytest.MonkeyPatch) -> None:
     """The certificates are loaded once, and they are required."""
     environment.delenv("TWILIO_STUDIO_BASE_URL")
-    pool = client()._pool
+    pool = client()._connections._pool
     context = pool.conn_kw["ssl_context"]
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert pool._new_conn().ssl_context is pool._new_conn().ssl_context is context  # type: ignore[attr-defined]

@@ -1,0 +1,66 @@
+"""Checks JSON against a JSON Schema, and says which fields are wrong without repeating what they hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastjsonschema
+
+from end_conversation.errors import FieldError, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def compiled(
+    schema: dict[str, Any], formats: Mapping[str, Callable[[str], bool]] | None = None
+) -> Callable[[object], dict[str, Any]]:
+    """A function that gives every field of a valid object, and None for those that are absent.
+
+    It takes null for absent, as many serializers write it, and raises InvalidRequest for anything invalid.
+    """
+    validate = fastjsonschema.compile(schema, formats=formats or {}, fast_fail=False)
+
+    def check(payload: object) -> dict[str, Any]:
+        if not isinstance(payload, dict):
+            raise InvalidRequest("the command is not a JSON object")
+        given = {name: payload.get(name) for name in schema["properties"]}
+        if schema.get("additionalProperties") is False:
+            given = payload | given
+        try:
+            validate(given)
+        except fastjsonschema.JsonSchemaValuesException as refusal:
+            raise InvalidRequest.of_fields(*_field_errors(refusal)) from None
+        if errors := [FieldError(name, "is not Unicode") for name in given if not _is_unicode(given[name])]:
+            raise InvalidRequest.of_fields(*errors)
+        return given
+
+    return check
+
+
+def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator[FieldError]:
+    for error in refusal.errors:
+        field = ".".join(map(str, error.path[1:]))
+        match error.rule:
+            case "additionalProperties":
+                for unknown in error.value.keys() - error.definition["properties"].keys():
+                    yield FieldError(str(unknown)[:64], "is unknown")
+            case "type" if error.value is None:
+                yield FieldError(field, "is required")
+            case "type":
+                kinds = error.rule_definition
+                kind = kinds if isinstance(kinds, str) else next(name for name in kinds if name != "null")
+                yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
+            case "format":
+                yield FieldError(field, f"must be an RFC 3339 {error.rule_definition} with its zone")
+            case _:
+                yield FieldError(field, (error.message or "is invalid").removeprefix(f"{error.name} "))
+
+
+def _is_unicode(value: object) -> bool:
+    """Whether a string can be written as UTF-8: JSON's escapes can spell half of a surrogate pair."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

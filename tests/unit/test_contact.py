@@ -1,0 +1,380 @@
+"""Ending by contact: which Executions, and never one that began after the event."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import FLOW_SID, Function, sample
+
+from end_conversation import studio as studio_module
+from end_conversation.errors import ExecutionNotFound, InvalidRequest, TwilioError, TwilioTimeout
+from local.studio import Studio
+
+CONTACT = "whatsapp:+15005550006"
+OTHER = "+15005550006"
+# A whole second in the past: what Twilio gives, and what the stand-in keeps.
+EVENT_TIME = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+COMMAND = {"flow_sid": FLOW_SID, "contact": CONTACT}
+
+
+def rfc3339(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+def by_every_trigger(command: Any, time: datetime) -> dict[str, Any]:
+    """The command as every trigger brings it, sent at a time; a direct invocation has none."""
+    milliseconds = int(time.timestamp() * 1000)
+    http, rest, event, sqs = (sample(name) for name in ("http", "http-rest", "eventbridge", "sqs"))
+    http["requestContext"]["timeEpoch"] = milliseconds
+    rest["requestContext"]["requestTimeEpoch"] = milliseconds
+    event |= {"time": rfc3339(time), "detail": command}
+    late = str(int(datetime.now(UTC).timestamp() * 1000))
+    record = sqs["Records"][0]
+
+    def batch(body: Any, sent_timestamp: str) -> dict[str, Any]:
+        attributes = record["attributes"] | {"SentTimestamp": sent_timestamp}
+        return {"Records": [record | {"body": json.dumps(body), "attributes": attributes}]}
+
+    return {
+        "http": http | {"body": json.dumps(command)},
+        "http-rest": rest | {"body": json.dumps(command), "isBase64Encoded": False},
+        "eventbridge": event,
+        "sqs": batch(command, str(milliseconds)),
+        # The rule took its time: what counts is when the event happened.
+        "sqs-eventbridge": batch(event, late),
+    }
+
+
+TRIGGERS = list(by_every_trigger(None, EVENT_TIME))
+
+
+def seed(studio: Studio, seconds: float = -60, **properties: Any) -> str:
+    """An Execution of the contact, created so many seconds after the event."""
+    properties = {"contact": CONTACT, "date_created": EVENT_TIME + timedelta(seconds=seconds)} | properties
+    return studio.seed(FLOW_SID, **properties).sid
+
+
+def active(studio: Studio) -> set[str]:
+    return {one.sid for one in studio.executions.all("active") if one.flow_sid == FLOW_SID}
+
+
+def ended(result: dict[str, Any]) -> set[str]:
+    return {execution["sid"] for execution in result["executions"]}
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_what_began_after_the_event_goes_on(function: Function, studio: Studio, trigger: str) -> None:
+    """By every trigger, its own time is the limit: a late event never ends the next conversation."""
+    before, same_second, after = seed(studio, -60), seed(studio, 0), seed(studio, 1)
+    function(by_every_trigger(COMMAND, EVENT_TIME)[trigger])
+    assert active(studio) == {after}
+    assert before != same_second
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_an_explicit_time_is_kept(function: Function, studio: Studio, trigger: str) -> None:
+    """Whatever sends the event again, later: what the caller said is when it happened."""
+    seed(studio, -60)
+    after = seed(studio, 60)
+    command = COMMAND | {"occurred_at": rfc3339(EVENT_TIME)}
+    function(by_every_trigger(command, EVENT_TIME + timedelta(hours=1))[trigger])
+    assert active(studio) == {after}
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_time_after_the_trigger_is_cut_back(function: Function, studio: Studio, trigger: str) -> None:
+    """A caller whose clock is fast ends nothing that began since."""
+    after = seed(studio, 60)
+    command = COMMAND | {"occurred_at": rfc3339(EVENT_TIME + timedelta(hours=1))}
+    function(by_every_trigger(command, EVENT_TIME)[trigger])
+    assert active(studio) == {after}
+
+
+def test_directly_it_is_now(function: Function, studio: Studio) -> None:
+    """Who invokes the function has no other time than that."""
+    sid = seed(studio)
+    assert ended(function(COMMAND)) == {sid}
+
+
+def test_repeated_and_reordered_events_do_no_harm(function: Function, studio: Studio) -> None:
+    """The first conversation's event comes again after the second began, and after the second's own."""
+    first_over, second_over = EVENT_TIME, EVENT_TIME + timedelta(minutes=10)
+    first, second, third = seed(studio, -60), seed(studio, 60), seed(studio, 900)
+    events = [COMMAND | {"occurred_at": rfc3339(over)} for over in (first_over, second_over)]
+    assert ended(function(events[0])) == {first}
+    assert ended(function(events[0])) == set()
+    assert ended(function(events[1])) == {second}
+    assert ended(function(events[0])) == set()
+    assert active(studio) == {third}
+
+
+def test_an_event_with_a_senseless_time_is_refused(function: Function, studio: Studio) -> None:
+    """Without knowing when it happened, nobody knows what it is about."""
+    seed(studio)
+    with pytest.raises(InvalidRequest, match="time"):
+        function(sample("eventbridge") | {"detail": COMMAND, "time": "yesterday"})
+    assert not studio.requests
+
+
+def test_only_the_contacts_own_are_ended(function: Function, studio: Studio) -> None:
+    """Addresses match as a whole and exactly, in this Flow."""
+    mine = {seed(studio), seed(studio)}
+    for other in (OTHER, CONTACT.upper(), CONTACT + "0", " " + CONTACT, CONTACT[:-1]):
+        seed(studio, contact=other)
+    elsewhere = studio.seed("FW" + "2" * 32, contact=CONTACT)
+    assert ended(function(COMMAND)) == mine
+    assert studio.executions.get(elsewhere.flow_sid, elsewhere.sid).status == "active"
+
+
+def test_nothing_active_is_a_success(function: Function, studio: Studio) -> None:
+    """There is nothing to end, and that is what the caller wants."""
+    studio.executions.add_flow(FLOW_SID)
+    assert function(COMMAND) == {"flow_sid": FLOW_SID, "executions": []}
+
+
+def test_an_unknown_flow_is_not_found(function: Function) -> None:
+    """Twilio's 404 of the list."""
+    with pytest.raises(ExecutionNotFound):
+        function(COMMAND)
+
+
+def test_the_server_is_asked_for_no_more_than_needed(function: Function, studio: Studio) -> None:
+    """Active ones only, up to the next whole second, in the largest pages."""
+    seed(studio)
+    function(by_every_trigger(COMMAND, EVENT_TIME)["eventbridge"])
+    (listing, _) = studio.requests
+    assert dict(listing.query) == {
+        "status": "active",
+        "DateCreatedTo": rfc3339(EVENT_TIME + timedelta(seconds=1)),
+        "PageSize": "1000",
+    }
+
+
+@pytest.mark.parametrize("occurred_at", ["0169-11-07T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_time_before_the_calendar_of_some_is_a_time(
+    function: Function, studio: Studio, occurred_at: str
+) -> None:
+    """Years have four digits, also the first ones; nothing is that old."""
+    seed(studio)
+    assert ended(function(COMMAND | {"occurred_at": occurred_at})) == set()
+
+
+def page(*items: Any, next_page_url: Any = None) -> str:
+    return json.dumps({"executions": items, "meta": {"next_page_url": next_page_url}})
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    return {
+        "sid": "FN" + "9" * 32,
+        "flow_sid": FLOW_SID,
+        "status": "active",
+        "date_created": rfc3339(EVENT_TIME),
+        "contact_channel_address": CONTACT,
+    } | changes
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        item(status="ended"),
+        item(flow_sid="FW" + "2" * 32),
+        item(contact_channel_address=OTHER),
+        item(contact_channel_address=None),
+        item(date_created="2999-01-01T00:00:00Z"),
+        item(date_created=None),
+        item(date_created="recently"),
+        item(sid="FN/../../FW"),
+        item(sid=None),
+        None,
+        "FN",
+        [],
+        {},
+    ],
+)
+def test_what_was_asked_for_is_checked_again(function: Function, studio: Studio, wrong: Any) -> None:
+    """An item that the filters should have kept away is not ended."""
+    sid = seed(studio)
+    studio.fail(method="GET", body=page(wrong, item(sid=sid)))
+    assert ended(function(COMMAND)) == {sid}
+    assert [request.path[-34:] for request in studio.requests if request.method == "POST"] == [sid]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"executions": []}', '{"executions": {}, "meta": {}}', page(next_page_url=7)]
+)
+def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, body: str) -> None:
+    """What cannot be read is not taken for an empty list."""
+    studio.fail(method="GET", status=200, body=body, times=None)
+    with pytest.raises(TwilioError):
+        function(COMMAND)
+
+
+def test_all_pages_are_read_before_anything_is_ended(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ending shifts the pages: who ends while reading leaves some out."""
+    monkeypatch.setattr(studio_module, "PAGE_SIZE", 10)
+    mine = {seed(studio, -n) for n in range(60, 95)}
+    assert ended(function(COMMAND)) == mine
+    methods = [request.method for request in studio.requests]
+    assert methods == ["GET"] * 4 + ["POST"] * 35
+
+
+def test_credentials_go_only_where_they_belong(function: Function, studio: Studio) -> None:
+    """Of the next page's URL nothing is used but the position in the list."""
+    sid = seed(studio)
+    with Studio() as evil:
+        url = f"{evil.url}/v2/Flows/x/Executions?Page=1&PageToken=PAabc&PageSize=5&status=ended&x=y"
+        studio.fail(method="GET", body=page(next_page_url=url))
+        studio.fail(method="GET", status=200, body=page(item(sid=sid)))
+        assert ended(function(COMMAND)) == {sid}
+        assert not evil.requests
+    second = dict(studio.requests[1].query)
+    assert studio.requests[1].path == f"/v2/Flows/{FLOW_SID}/Executions"
+    assert (second["Page"], second["PageToken"]) == ("1", "PAabc")
+    assert (second["PageSize"], second["status"], "x" in second) == ("1000", "active", False)
+
+
+@pytest.mark.parametrize("url", ["https://[", "nowhere", "?PageToken=", "/v2?Page=1"])
+def test_a_list_that_does_not_go_on_is_an_error(function: Function, studio: Studio, url: str) -> None:
+    """There is more, and no way to it: not a success."""
+    studio.fail(method="GET", status=200, body=page(next_page_url=url), times=None)
+    with pytest.raises(TwilioError, match="does not go on"):
+        function(COMMAND)
+
+
+def test_a_list_that_goes_in_circles_is_an_error(function: Function, studio: Studio) -> None:
+    """The same position again would be read for ever."""
+    studio.fail(method="GET", status=200, body=page(next_page_url="?PageToken=PAabc"), times=None)
+    with pytest.raises(TwilioError, match="does not go on"):
+        function(COMMAND)
+    assert len(studio.requests) == 2
+
+
+def test_several_are_ended_at_once(function: Function, studio: Studio) -> None:
+    """One contact's Executions take as long as the slowest of them."""
+    for _ in range(8):
+        seed(studio)
+    studio.fail(method="POST", delay=0.1, times=None)
+    function(COMMAND)
+    assert studio.most_at_once == 8
+
+
+@pytest.mark.parametrize(
+    ("faults", "status", "code"),
+    [
+        ([{"status": 429}, {"status": 500}], 502, "twilio_error"),
+        ([{"status": 429}, {"status": 403}], 502, "credentials_rejected"),
+        ([{"status": 500}, {"status": 403}], 502, "credentials_rejected"),
+        ([{"status": 429}], 503, "twilio_throttled"),
+    ],
+)
+def test_the_worst_failure_speaks_for_all(
+    function: Function,
+    studio: Studio,
+    faults: list[dict[str, Any]],
+    status: int,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its status and code, what was ended, and what failed and why; asking again ends the rest."""
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    sids = {seed(studio) for _ in range(3)}
+    for fault in faults:
+        studio.fail(method="POST", **fault)
+    answer = function(by_every_trigger(COMMAND, EVENT_TIME)["http"])
+    problem = json.loads(answer["body"])
+    assert (answer["statusCode"], problem["status"], problem["code"]) == (status, status, code)
+    failed = {item["sid"]: item["code"] for item in problem["failed"]}
+    assert code in failed.values()
+    assert len(failed) == len(faults)
+    assert ended(problem) | failed.keys() == sids
+    assert ended(function(COMMAND)) == failed.keys()
+
+
+def test_a_partial_failure_is_counted_for_each_execution(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two over, one not: three outcomes, and a log line for the failure with its SID."""
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    for _ in range(3):
+        seed(studio)
+    studio.fail(method="POST", status=500)
+    with pytest.raises(TwilioError):
+        function(COMMAND)
+    assert function.metrics == {"ExecutionsEnded": 2, "TwilioErrors": 1}
+    (line,) = function.logs
+    assert (line["code"], line["ended"], line["level"]) == ("twilio_error", 2, "ERROR")
+    assert line["execution_sid"] in active(studio)
+
+
+def test_a_message_that_was_done_in_part_comes_again(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS delivers it again, and the rest is ended then."""
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    seed(studio), seed(studio)
+    studio.fail(method="POST", status=500)
+    event = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]
+    assert function(event)["batchItemFailures"]
+    assert function(event) == {"batchItemFailures": []}
+    assert not active(studio)
+
+
+def test_what_is_gone_by_then_is_no_failure(function: Function, studio: Studio) -> None:
+    """Somebody deleted it between the list and its turn."""
+    sid = seed(studio)
+    studio.fail(method="POST", status=404)
+    seed(studio)
+    assert len(ended(function(COMMAND))) == 1
+    assert function.metrics == {"ExecutionsEnded": 1}
+    assert sid
+
+
+def test_a_contact_never_comes_out(function: Function, studio: Studio) -> None:
+    """Not in the result, not in the logs, not in the metrics."""
+    seed(studio)
+    result = function(COMMAND | {"reason": "resolved"})
+    assert CONTACT not in json.dumps(result) + function.output
+    assert "5005550006" not in json.dumps(result) + function.output
+
+
+def test_a_success_names_what_was_ended(function: Function, studio: Studio) -> None:
+    """One line, from which the operator sees which Executions it was."""
+    sids = {seed(studio), seed(studio)}
+    function(COMMAND)
+    (line,) = function.logs
+    assert set(line["execution_sids"]) == sids
+    assert line["ended"] == 2
+
+
+def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is ended by halves: the answer is twilio_timeout, in time."""
+    monkeypatch.setattr(studio_module, "PAGE_SIZE", 1)
+    for _ in range(50):
+        seed(studio)
+    function(COMMAND | {"contact": OTHER})
+    studio.fail(method="GET", delay=0.1, times=None)
+    with pytest.raises(TwilioTimeout):
+        function(COMMAND, seconds=1.2)
+    assert len(active(studio)) == 50
+
+
+def test_ten_contacts_of_a_batch_do_not_wait_for_each_other_for_ever(
+    function: Function, studio: Studio
+) -> None:
+    """Records and Executions have threads of their own: neither can use up the other's."""
+    contacts = [f"+1500555{n:04}" for n in range(10)]
+    for contact in contacts * 3:
+        seed(studio, contact=contact)
+    record = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]["Records"][0]
+    records = [
+        record | {"messageId": contact, "body": json.dumps(COMMAND | {"contact": contact})}
+        for contact in contacts
+    ]
+    assert function({"Records": records}) == {"batchItemFailures": []}
+    assert not active(studio)
+    assert studio.most_at_once <= studio_module.CONCURRENCY

@@ -1,0 +1,105 @@
+"""What the process does when it starts, before there is a request."""
+
+import random
+from time import monotonic
+
+import pytest
+import snapshot_restore_py
+from conftest import FLOW_SID, Function
+from doubles import SecretsManager
+
+from end_conversation import app, deadline
+from end_conversation import studio as studio_module
+from local.studio import Studio
+
+
+@pytest.fixture
+def command(studio: Studio) -> dict[str, str]:
+    return {"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid}
+
+
+@pytest.mark.parametrize("kind", ["on-demand", "provisioned-concurrency"])
+def test_lambda_starts_warm(
+    function: Function, studio: Studio, secrets_manager: SecretsManager, command: dict[str, str], kind: str
+) -> None:
+    """The credentials are read and Twilio is connected to; the first request needs no more of either."""
+    app._start(kind)
+    assert (studio.connections, len(secrets_manager.reads), studio.requests) == (1, 1, [])
+    function(command)
+    assert (studio.connections, len(secrets_manager.reads)) == (1, 1)
+
+
+def test_elsewhere_nothing_happens(
+    environment: pytest.MonkeyPatch, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """Whoever imports the handler connects to nothing by that."""
+    app._start(None)
+    assert (studio.connections, secrets_manager.reads) == (0, [])
+
+
+def test_a_failing_start_is_survived(
+    function: Function,
+    secrets_manager: SecretsManager,
+    command: dict[str, str],
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """Nothing to be read, and nowhere to connect to: the first request tries again."""
+    secrets_manager.error = "InternalServiceError"
+    app._start("on-demand")
+    secrets_manager.error = None
+    assert function(command)["executions"]
+
+
+def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatch) -> None:
+    """The first request has to tell it."""
+    environment.setenv("TWILIO_SECRET_ID", "")
+    app._start("on-demand")
+
+
+def test_a_twilio_that_is_down_at_the_start_is_survived(
+    function: Function, command: dict[str, str], environment: pytest.MonkeyPatch, studio: Studio
+) -> None:
+    """A connection that cannot be opened yet is none to be reused."""
+    url = studio.url
+    environment.setenv("TWILIO_STUDIO_BASE_URL", "http://127.0.0.1:9")
+    app._start("on-demand")
+    app._service.cache_clear()
+    environment.setenv("TWILIO_STUDIO_BASE_URL", url)
+    assert function(command)["executions"]
+
+
+def test_a_hanging_start_is_bounded(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
+    """The gateway's caller is waiting meanwhile."""
+    secrets_manager.delay = 20
+    began = monotonic()
+    app._start("on-demand")
+    assert monotonic() - began < deadline.WARM_UP_LIMIT + 0.5
+
+
+def test_a_snapshot_holds_nothing_stale(
+    function: Function,
+    studio: Studio,
+    secrets_manager: SecretsManager,
+    command: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither credentials nor connections go into it; a restored process makes its own."""
+    hooks = []
+    monkeypatch.setattr(snapshot_restore_py, "register_after_restore", hooks.append)
+    app._start("snap-start")
+    assert (studio.connections, secrets_manager.reads) == (0, [])
+    (after_restore,) = hooks
+    after_restore()
+    assert (studio.connections, len(secrets_manager.reads)) == (1, 1)
+    function(command)
+    assert studio.connections == 1
+
+
+def test_a_snapshot_holds_no_random_state() -> None:
+    """Copies of one process that wait for the same times would come back together."""
+    assert type(studio_module._RANDOM) is random.SystemRandom
+
+
+def test_a_start_leaves_the_gateway_time() -> None:
+    """Connecting and importing fit into what an HTTP request has set aside for a cold start."""
+    assert deadline.WARM_UP_LIMIT + 1 <= deadline.COLD_START_ALLOWANCE

@@ -1,0 +1,356 @@
+"""The sweep: what is stuck, what is ended of it, and what is left for the next run."""
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+from conftest import FLOW_SID, Context, Function
+
+from end_conversation import studio as studio_module
+from end_conversation import sweep as sweep_module
+from end_conversation.errors import (
+    ConfigurationError,
+    ExecutionNotFound,
+    FlowNotAllowed,
+    InvalidRequest,
+    TwilioError,
+    TwilioThrottled,
+)
+from end_conversation.gate import Gate
+from local.studio import Studio
+
+OTHER_FLOW_SID = "FW" + "2" * 32
+CONTACT = "+15005550006"
+
+
+@pytest.fixture
+def sweep(function: Function) -> Function:
+    """The sweep's handler instead of the function's."""
+    sweep_module._service.cache_clear()
+    function.handler = sweep_module.handler
+    return function
+
+
+def seed(studio: Studio, number: int, hours: float = 25, flow_sid: str = FLOW_SID) -> set[str]:
+    """So many active Executions of this age."""
+    created = datetime.now(UTC) - timedelta(hours=hours)
+    return {studio.seed(flow_sid, date_created=created - timedelta(seconds=n)).sid for n in range(number)}
+
+
+def active(studio: Studio) -> set[str]:
+    return {one.sid for one in studio.executions.all("active")}
+
+
+def flow(result: dict[str, Any], flow_sid: str = FLOW_SID) -> dict[str, Any]:
+    (found,) = (one for one in result["flows"] if one["flow_sid"] == flow_sid)
+    return found
+
+
+EVENT = {"flow_sids": [FLOW_SID]}
+
+
+def test_what_is_old_is_ended_and_the_rest_goes_on(sweep: Function, studio: Studio) -> None:
+    """By default, a day makes an Execution old."""
+    seed(studio, 5)
+    young = seed(studio, 5, hours=23)
+    assert sweep(EVENT) == {
+        "dry_run": False,
+        "complete": True,
+        "flows": [{"flow_sid": FLOW_SID, "stuck": 5, "ended": 5, "failed": 0}],
+    }
+    assert active(studio) == young
+    assert sweep.metrics == {"StuckExecutions": 5, "ExecutionsEnded": 5}
+
+
+def test_the_age_is_the_inputs(sweep: Function, studio: Studio) -> None:
+    """`older_than_minutes` goes before the environment's."""
+    seed(studio, 3, hours=1)
+    assert flow(sweep(EVENT | {"older_than_minutes": 30}))["ended"] == 3
+
+
+def test_the_environment_serves_without_input(
+    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch
+) -> None:
+    """A schedule sends an empty object."""
+    environment.setenv("SWEEP_FLOW_SIDS", f"{FLOW_SID}, {OTHER_FLOW_SID}")
+    environment.setenv("SWEEP_OLDER_THAN_MINUTES", "30")
+    seed(studio, 2, hours=1), seed(studio, 3, hours=1, flow_sid=OTHER_FLOW_SID)
+    result = sweep({})
+    assert (flow(result)["ended"], flow(result, OTHER_FLOW_SID)["ended"]) == (2, 3)
+
+
+def test_a_dry_run_only_counts(sweep: Function, studio: Studio) -> None:
+    """It tells what a sweep would find, and touches nothing."""
+    seed(studio, 4)
+    result = sweep(EVENT | {"dry_run": True})
+    assert (result["dry_run"], result["complete"], flow(result)["stuck"], flow(result)["ended"]) == (
+        True,
+        True,
+        4,
+        0,
+    )
+    assert len(active(studio)) == 4
+    assert {request.method for request in studio.requests} == {"GET"}
+    assert sweep.metrics == {"StuckExecutions": 4}
+
+
+def test_a_limit_is_for_the_whole_run(sweep: Function, studio: Studio) -> None:
+    """In all Flows together, and what it leaves out is said."""
+    seed(studio, 4), seed(studio, 4, flow_sid=OTHER_FLOW_SID)
+    result = sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID], "limit": 6})
+    assert sum(one["ended"] for one in result["flows"]) == 6
+    assert [one["stuck"] for one in result["flows"]] == [4, 4]
+    assert result["complete"] is False
+    assert len(active(studio)) == 2
+
+
+def test_a_limit_that_is_enough_is_complete(sweep: Function, studio: Studio) -> None:
+    """Nothing was left out."""
+    seed(studio, 4)
+    assert sweep(EVENT | {"limit": 4})["complete"] is True
+
+
+def test_the_oldest_are_ended_first(sweep: Function, studio: Studio) -> None:
+    """They have blocked their contacts the longest."""
+    seed(studio, 3, hours=30)
+    younger = seed(studio, 3, hours=26)
+    sweep(EVENT | {"limit": 3})
+    assert active(studio) == younger
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ({"flow_sids": []}, "flow_sids"),
+        ({"flow_sids": FLOW_SID}, "flow_sids"),
+        ({"flow_sids": [FLOW_SID + "\n"]}, "flow_sids"),
+        ({"flow_sids": [FLOW_SID, None]}, "flow_sids"),
+        (EVENT | {"older_than_minutes": -1}, "older_than_minutes"),
+        (EVENT | {"older_than_minutes": "60"}, "older_than_minutes"),
+        (EVENT | {"older_than_minutes": 1.5}, "older_than_minutes"),
+        (EVENT | {"older_than_minutes": True}, "older_than_minutes"),
+        (EVENT | {"older_than_minutes": float("nan")}, "older_than_minutes"),
+        (EVENT | {"older_than_minutes": 10**30}, "older_than_minutes"),
+        (EVENT | {"limit": 0}, "limit"),
+        (EVENT | {"limit": -5}, "limit"),
+        (EVENT | {"dry_run": "true"}, "dry_run"),
+        (EVENT | {"dry_run": 1}, "dry_run"),
+        (EVENT | {"dryrun": True}, "dryrun"),
+        ({}, "flow_sids"),
+        ({"flow_sids": None}, "flow_sids"),
+        ([], "object"),
+        (None, "object"),
+        ("sweep", "object"),
+        ({"requestContext": {}}, "requestContext"),
+    ],
+)
+def test_bad_input_touches_nothing(sweep: Function, studio: Studio, event: Any, field: str) -> None:
+    """It is refused with the field's name, before Twilio is asked for anything."""
+    seed(studio, 2)
+    with pytest.raises(InvalidRequest, match=field):
+        sweep(event)
+    assert not studio.requests
+    assert sweep.metrics == {"RequestsRejected": 1}
+
+
+def test_null_counts_as_absent(sweep: Function, studio: Studio) -> None:
+    """As it does in a command."""
+    seed(studio, 2)
+    nulls = dict.fromkeys(("older_than_minutes", "limit", "dry_run"))
+    assert flow(sweep(EVENT | nulls))["ended"] == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SWEEP_FLOW_SIDS", "nonsense"),
+        ("SWEEP_FLOW_SIDS", f"{FLOW_SID},nonsense"),
+        ("SWEEP_OLDER_THAN_MINUTES", "a day"),
+        ("SWEEP_OLDER_THAN_MINUTES", "-5"),
+        ("SWEEP_OLDER_THAN_MINUTES", "1.5"),
+    ],
+)
+def test_a_senseless_environment_is_a_wrong_setting(
+    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Half a list of Flows is not swept in silence."""
+    environment.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=variable):
+        sweep(EVENT)
+    assert not studio.requests
+
+
+def test_a_flow_that_is_not_allowed_stops_everything(
+    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch
+) -> None:
+    """Before anything is done in the others."""
+    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
+    seed(studio, 2)
+    with pytest.raises(FlowNotAllowed):
+        sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID]})
+    assert not studio.requests
+
+
+def test_a_flow_that_cannot_be_listed_does_not_hold_up_the_others(sweep: Function, studio: Studio) -> None:
+    """Its error is in the result, counted and logged; the others are swept."""
+    seed(studio, 3)
+    result = sweep({"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
+    assert flow(result, OTHER_FLOW_SID)["error"] == "execution_not_found"
+    assert flow(result) == {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "failed": 0}
+    assert result["complete"] is False
+    assert sweep.metrics["ExecutionsNotFound"] == 1
+
+
+def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> None:
+    """The operator's alarm is the function's error; it is counted once."""
+    with pytest.raises(ExecutionNotFound):
+        sweep({"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
+    assert sweep.metrics["ExecutionsNotFound"] == 1
+
+
+def test_what_was_found_of_a_broken_list_is_ended(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Flow too large for its list makes progress with every run."""
+    monkeypatch.setattr(studio_module, "PAGE_SIZE", 2)
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    seed(studio, 6)
+    studio.fail(method="GET", delay=0.001)
+    studio.fail(method="GET", status=500)
+    with pytest.raises(TwilioError):
+        sweep(EVENT)
+    assert len(active(studio)) == 4
+
+
+def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Execution that will not end is counted, logged with its SID, and left for the next run."""
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    seed(studio, 5)
+    studio.fail(method="POST", status=500)
+    result = sweep(EVENT)
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 4, 1)
+    (line,) = [line for line in sweep.logs if line["level"] == "ERROR"]
+    assert {line["execution_sid"]} == active(studio)
+    assert line["code"] == "twilio_error"
+    assert flow(sweep(EVENT))["ended"] == 1
+
+
+def test_what_is_gone_is_as_good_as_ended(sweep: Function, studio: Studio) -> None:
+    """Somebody deleted it meanwhile."""
+    seed(studio, 3)
+    studio.fail(method="POST", status=404)
+    result = sweep(EVENT)
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 3, 0)
+
+
+def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
+    """Many at once, and never more than that."""
+    seed(studio, 200)
+    studio.fail(delay=0.02, times=None)
+    assert flow(sweep(EVENT))["ended"] == 200
+    assert sweep_module.CONCURRENCY - 2 <= studio.most_at_once <= sweep_module.CONCURRENCY
+
+
+def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 30% of 429s everything is ended all the same, and never with more than the bound at once."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.01)
+    seed(studio, 300)
+    studio.fail(status=429, share=0.3, times=None)
+    result = sweep(EVENT, seconds=60)
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 300, 0)
+    assert studio.most_at_once <= sweep_module.CONCURRENCY
+    assert not active(studio)
+
+
+def test_nothing_but_throttling_is_a_failure_of_each(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the time is over; not asked again at full speed meanwhile."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.01)
+    seed(studio, 4)
+    studio.fail(method="POST", status=429, headers={"Retry-After": "3600"}, times=None)
+    result = sweep(EVENT, seconds=4)
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 0, 4)
+    assert sweep.metrics["TwilioThrottled"] == 4
+    assert len(studio.requests) < 20
+
+
+def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio: Studio) -> None:
+    """Cut off by its deadline it says so, has done nothing by halves, and a second run finishes."""
+    seed(studio, 300)
+    studio.fail(method="POST", delay=0.2, times=None)
+    began = monotonic()
+    first = sweep(EVENT, seconds=3)
+    assert monotonic() - began < 3
+    assert first["complete"] is False
+    assert 0 < flow(first)["ended"] < 300
+    assert flow(first)["failed"] == 0
+    assert len(active(studio)) == 300 - flow(first)["ended"]
+    second = sweep(EVENT, seconds=30)
+    assert second["complete"] is True
+    assert flow(second)["stuck"] == 300 - flow(first)["ended"]
+    assert not active(studio)
+
+
+def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> None:
+    """Whoever asks who ended an Execution finds out."""
+    sids = seed(studio, 3)
+    sweep(EVENT)
+    ended = {line["execution_sid"] for line in sweep.logs if line["message"] == "execution_ended"}
+    assert ended == sids
+    (summary,) = [line for line in sweep.logs if line["message"] == "flow_swept"]
+    assert summary.items() >= {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "trigger": "sweep"}.items()
+    assert CONTACT not in sweep.output
+
+
+def test_metrics_beyond_a_hundred_values_keep_their_dimensions(sweep: Function, studio: Studio) -> None:
+    """Powertools prints by itself then, more than once: every line has service and trigger."""
+    seed(studio, 150)
+    sweep(EVENT)
+    lines = [line for line in sweep.lines if "_aws" in line]
+    assert len(lines) > 1
+    for line in lines:
+        (directive,) = line["_aws"]["CloudWatchMetrics"]
+        assert [sorted(dimensions) for dimensions in directive["Dimensions"]] == [["service", "trigger"]]
+    assert sweep.metrics == {"StuckExecutions": 150, "ExecutionsEnded": 150}
+
+
+def test_a_throttled_first_request_is_raised(sweep: Function, studio: Studio) -> None:
+    """The only Flow cannot be listed."""
+    seed(studio, 1)
+    studio.fail(status=429, headers={"Retry-After": "3600"}, times=None)
+    with pytest.raises(TwilioThrottled):
+        sweep(EVENT)
+
+
+def test_the_same_flow_twice_is_swept_once(sweep: Function, studio: Studio) -> None:
+    """A list may repeat itself."""
+    seed(studio, 2)
+    assert sweep({"flow_sids": [FLOW_SID, FLOW_SID]})["flows"] == [
+        {"flow_sid": FLOW_SID, "stuck": 2, "ended": 2, "failed": 0}
+    ]
+
+
+def test_a_gate_gives_way_and_recovers() -> None:
+    """Half as many after each refusal, and step by step as many as before."""
+    gate = Gate(8)
+    places = 0
+    while gate.enter(0):
+        places += 1
+    assert places == 8
+    for _ in range(8):
+        gate.leave(throttled=True)
+    assert gate.enter(0)
+    assert not gate.enter(0)
+    gate.leave(throttled=False)
+    for _ in range(200):
+        assert gate.enter(0)
+        gate.leave(throttled=False)
+    assert sum(gate.enter(0) for _ in range(20)) == 8
+
+
+def test_the_context_is_lambdas(sweep: Function, studio: Studio) -> None:
+    """The handler takes Lambda's own arguments."""
+    seed(studio, 1)
+    assert sweep_module.handler(EVENT, Context(10))["complete"]  # type: ignore[arg-type]
