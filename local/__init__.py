@@ -6,9 +6,11 @@
 - ``studio``: the Studio stand-in, over HTTP
 - ``aws``: AWS on this machine (moto's server)
 - ``samples``: the commands that an event carries
+- ``signing``: webhooks, signed as their senders sign them
 - ``stand_ins``: both stand-ins, started and seeded so that they fit together
 - ``rie``: a Lambda function under AWS's own Runtime Interface Emulator
 - ``gateway``: HTTP requests as API Gateway's events, and the function's answers as HTTP
+- ``page``: the API to read and to try in a browser
 - ``terminal``: what the commands share
 - ``run``: ``make run``, one event through the function
 - ``serve``: ``make serve``, the function behind an HTTP endpoint

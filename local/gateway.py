@@ -1,7 +1,7 @@
 """HTTP requests as the events of an API Gateway HTTP API (payload 2.0), and the function's answers as HTTP.
 
 What the function sees and what the caller gets is as with API Gateway. Only that a caller has signed the
-request is taken for granted here.
+request, where the route asks for SigV4, is taken for granted here.
 """
 
 import base64
@@ -15,8 +15,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from local.rie import Outcome
-
-ROUTES = {("POST", "/conversations/end")}
 
 _ACCOUNT_ID = "123456789012"
 _API_ID = "a1b2c3d4e5"
@@ -32,6 +30,12 @@ _AUTHORIZER = {
         "userId": "AIDACKCEVSQ6C2EXAMPLE",
     }
 }
+ROUTES = {
+    ("POST", "/conversations/end"): {"authorizer": _AUTHORIZER},
+    ("POST", "/webhooks/conversation-ended"): {},
+}
+"""Each route, and what its authorizer adds to the request's context."""
+
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
 
@@ -77,7 +81,7 @@ def event_of(
         "requestContext": {
             "accountId": _ACCOUNT_ID,
             "apiId": _API_ID,
-            "authorizer": _AUTHORIZER,
+            **ROUTES[method, url.path],
             "domainName": _DOMAIN,
             "domainPrefix": _API_ID,
             "http": {

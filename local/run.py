@@ -11,6 +11,8 @@ from typing import Any
 from local import rie, samples
 from local.executions import Execution
 from local.rie import Outcome
+from local.samples import Seeded
+from local.signing import renewed
 from local.stand_ins import StandIns, stand_ins
 from local.terminal import interruptible, styled
 
@@ -20,9 +22,11 @@ _REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 
 def run(path: Path) -> bool:
     """Send the event, print what happens, and tell whether that is what one would expect."""
-    event = samples.load(path)
-    with stand_ins() as ready, rie.function(ready.environment) as function:
-        executions = samples.seed(ready.studio, event)
+    event = renewed(samples.load(path))
+    handler, timeout = (rie.SWEEP_HANDLER, 900) if samples.is_sweep(event) else (rie.HANDLER, 30)
+    with stand_ins() as ready, rie.function(ready.environment, handler, timeout) as function:
+        seeded = samples.seed(ready.studio, event)
+        executions = [*seeded.to_end, *seeded.to_stay]
         _print(f"Event: {path}", _pretty(event))
         if function.note:
             print(styled(f"Note: {function.note}.\n", "bold"))
@@ -37,25 +41,26 @@ def run(path: Path) -> bool:
             _print("Dead letters", *letters)
         _print("Logs", *outcome.logs)
         _print("Metrics", *_metrics(outcome))
-        expected, verdict = judge(outcome, executions)
+        expected, verdict = judge(outcome, seeded)
     print(styled(verdict, "green" if expected else "red"))
     return expected
 
 
-def judge(outcome: Outcome, executions: list[Execution]) -> tuple[bool, str]:
+def judge(outcome: Outcome, seeded: Seeded) -> tuple[bool, str]:
     """Whether the answer is what one would expect, and why."""
-    active = [execution.sid for execution in executions if execution.status == "active"]
     status = outcome.answer.get("statusCode") if isinstance(outcome.answer, dict) else None
-    if outcome.error in _REFUSALS or status in range(400, 500):
-        touched = len(active) < len(executions)
-        return not touched, "The event is refused" + (
-            ", but too late." if touched else ", and nothing is ended."
-        )
+    is_refused = outcome.error in _REFUSALS or status in range(400, 500)
+    active = [execution.sid for execution in seeded.to_end if execution.status == "active"]
+    to_stay = [*seeded.to_stay, *(seeded.to_end if is_refused else ())]
+    if ended := [execution.sid for execution in to_stay if execution.status == "ended"]:
+        return False, f"Ended, and must not be: {', '.join(ended)}."
+    if is_refused:
+        return True, "The event is refused, and nothing is ended."
     if outcome.error or status in range(500, 600):
         return False, "The function failed."
     if active:
         return False, f"Still active: {', '.join(active)}."
-    return True, "Every Execution that the event names is ended."
+    return True, "Every Execution is as it should be."
 
 
 def _print(title: str, *lines: str) -> None:
@@ -89,8 +94,11 @@ def _unfolded(value: object) -> object:
 def _table(executions: list[Execution]) -> Iterator[str]:
     for execution in executions:
         shown = execution.shown("")
-        status = styled(execution.status, "red" if execution.status == "active" else "green")
-        yield f"{execution.sid}  {status}  created {shown['date_created']}  updated {shown['date_updated']}"
+        status = styled(f"{execution.status:6}", "red" if execution.status == "active" else "green")
+        yield (
+            f"{execution.sid}  {status}  {execution.contact}  created {shown['date_created']}"
+            f"  updated {shown['date_updated']}"
+        )
 
 
 def _requests(ready: StandIns) -> Iterator[str]:

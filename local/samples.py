@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from local.executions import Execution, NotFoundError, is_sid, new_sid
 from local.studio import Studio
 
 EVENTS = Path(__file__).parent.parent / "events"
+
+_SWEEP_FIELDS = {"flow_sids", "older_than_minutes", "limit", "dry_run"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Command:
     execution_sid: str | None
     contact: str | None
     occurred_at: datetime | None
+
+
+class Seeded(NamedTuple):
+    """The Executions that an event is about, all of them active."""
+
+    to_end: list[Execution]
+    to_stay: list[Execution]
+    """Those that it must leave alone."""
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 -- an event is any JSON
@@ -53,23 +63,67 @@ def commands(event: object) -> Iterator[Command]:
             yield from _read(event)
 
 
-def seed(studio: Studio, event: object) -> list[Execution]:
-    """The Executions that the event is about: active, and an hour old when it occurred."""
-    executions = []
+def is_sweep(event: object) -> bool:
+    """Whether the event is for the function that sweeps."""
+    return isinstance(event, dict) and event.keys() <= _SWEEP_FIELDS
+
+
+def seed(studio: Studio, event: object) -> Seeded:
+    """Make the Executions that the event is about, where they are not there from before."""
+    seeded = Seeded([], [])
+    if is_sweep(event):
+        _seed_stuck(studio, event, seeded)
     for command in commands(event):
-        sid = command.execution_sid or new_sid("FN", f"{command.flow_sid} {command.contact}")
-        try:
-            execution = studio.executions.get(command.flow_sid, sid)
-        except NotFoundError:
-            execution = studio.seed(
+        occurred_at = command.occurred_at or datetime.now(UTC)
+        if command.execution_sid:
+            execution = _execution(
+                studio,
                 command.flow_sid,
-                sid,
-                contact=command.contact or "+15005550006",
-                date_created=(command.occurred_at or datetime.now(UTC)) - timedelta(hours=1),
+                command.execution_sid,
+                "+15005550006",
+                occurred_at - timedelta(hours=1),
             )
+            if execution not in seeded.to_end:
+                seeded.to_end.append(execution)
+        elif command.contact:
+            _seed_contact(studio, command.flow_sid, command.contact, occurred_at, seeded)
+    return seeded
+
+
+def _seed_contact(studio: Studio, flow_sid: str, contact: str, occurred_at: datetime, seeded: Seeded) -> None:
+    """Two conversations of the contact that are over, one that began afterwards, and one of somebody else."""
+    for executions, name, other, age in (
+        (seeded.to_end, "first", contact, timedelta(hours=1)),
+        (seeded.to_end, "second", contact, timedelta(minutes=5)),
+        (seeded.to_stay, "later", contact, -timedelta(minutes=1)),
+        (seeded.to_stay, "other", "+15005550001", timedelta(hours=1)),
+    ):
+        sid = new_sid("FN", f"{flow_sid} {contact} {name}")
+        execution = _execution(studio, flow_sid, sid, other, occurred_at - age)
         if execution not in executions:
             executions.append(execution)
-    return executions
+
+
+def _seed_stuck(studio: Studio, event: Any, seeded: Seeded) -> None:  # noqa: ANN401 -- an event is any JSON
+    """In each Flow three conversations that nobody ended, and one that may well go on."""
+    stuck_since = timedelta(minutes=event.get("older_than_minutes") or 1440)
+    for flow_sid in event.get("flow_sids") or ():
+        for number, age in enumerate((timedelta(days=20), timedelta(days=3), timedelta(hours=1))):
+            sid = new_sid("FN", f"{flow_sid} stuck {number}")
+            stuck = _execution(
+                studio, flow_sid, sid, f"+1500555000{number}", datetime.now(UTC) - stuck_since - age
+            )
+            (seeded.to_stay if event.get("dry_run") else seeded.to_end).append(stuck)
+        sid = new_sid("FN", f"{flow_sid} young")
+        young = datetime.now(UTC) - stuck_since + timedelta(hours=1)
+        seeded.to_stay.append(_execution(studio, flow_sid, sid, "+15005550006", young))
+
+
+def _execution(studio: Studio, flow_sid: str, sid: str, contact: str, date_created: datetime) -> Execution:
+    try:
+        return studio.executions.get(flow_sid, sid)
+    except NotFoundError:
+        return studio.seed(flow_sid, sid, contact=contact, date_created=date_created)
 
 
 def _read(text: str | bytes) -> Iterator[Command]:

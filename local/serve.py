@@ -6,12 +6,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
-from local import rie
+from local import rie, signing
 from local.gateway import Response, event_of, refusal, response_of
+from local.page import Page
 from local.rie import MAX_EVENT_BYTES, Emulated, InProcess
 from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, at_fixed_ports
 from local.studio import API_KEY
@@ -23,9 +24,10 @@ _MAX_BODY_BYTES = 10 * 1024 * 1024
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, port: int, function: Emulated | InProcess) -> None:
+    def __init__(self, port: int, function: Emulated | InProcess, page: Page | None) -> None:
         super().__init__(("127.0.0.1", port), _Connection)
         self.function = function
+        self.page = page
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -43,6 +45,8 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(response.body)))
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else response.body)
+        if self.page:
+            return
         milliseconds = round((time.perf_counter() - begin) * 1000)
         status = styled(str(response.status), "green" if response.status < 400 else "red")  # noqa: PLR2004 -- HTTP's errors
         print(
@@ -51,21 +55,19 @@ class _Connection(BaseHTTPRequestHandler):
             flush=True,
         )
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 -- the base class's names
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """Any method, known or not, is answered as API Gateway would."""
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
 
     def respond(self) -> Response:
-        if "Transfer-Encoding" in self.headers:
+        if refused := self.refused():
             self.close_connection = True
-            return refusal(411, "Length Required")
-        given = self.headers.get("Content-Length") or "0"
-        if not given.isdecimal():
-            self.close_connection = True
-            return refusal(400, "Bad Request")
-        length = int(given)
-        if length > _MAX_BODY_BYTES:
-            self.close_connection = True
-            return refusal(413, "Request Entity Too Large")
-        body = self.rfile.read(length)
+            return refused
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.page:
+            return self.page.respond(self.command, self.path, body)
         event = event_of(self.command, self.path, self.headers.items(), body, self.client_address[0])
         if event is None:
             return refusal(404, "Not Found")
@@ -73,14 +75,31 @@ class _Connection(BaseHTTPRequestHandler):
             return refusal(413, "Request Entity Too Large")
         return response_of(self.server.function.invoke(event), event["requestContext"]["requestId"])
 
+    def refused(self) -> Response | None:
+        """What is said to a request whose body is not even read."""
+        length = self.headers.get("Content-Length") or "0"
+        if "Transfer-Encoding" in self.headers:
+            return refusal(411, "Length Required")
+        if not length.isdecimal():
+            return refusal(400, "Bad Request")
+        if int(length) > _MAX_BODY_BYTES:
+            return refusal(413, "Request Entity Too Large")
+        return None
+
+    @property
+    def page(self) -> Page | None:
+        """The page, if the request is for it."""
+        page = self.server.page
+        return page if page and page.has(self.path) else None
+
     def log_message(self, *_: object) -> None:
-        """There is one line for each request already."""
+        """There is one line for each request to the API already."""
 
 
 @contextlib.contextmanager
-def endpoint(port: int, function: Emulated | InProcess) -> Iterator[str]:
+def endpoint(port: int, function: Emulated | InProcess, page: Page | None = None) -> Iterator[str]:
     """An HTTP endpoint in front of the function, and its URL."""
-    with _Server(port, function) as server:
+    with _Server(port, function, page) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -110,11 +129,13 @@ def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
         yield f"Note: {note}."
     yield f"The function: {styled(url, 'bold')}   Twilio Studio: {ready.studio.url}   AWS: {ready.aws.url}"
     yield ""
+    yield f"To read and to try in a browser: {url}"
     yield "End an Execution:"
     executions = list(islice(ready.studio.executions.all("active"), 3))
     for execution in executions:
         command = json.dumps({"flow_sid": execution.flow_sid, "execution_sid": execution.sid})
         yield f"  curl -i {url}/conversations/end -H 'content-type: application/json' -d '{command}'"
+    yield f"Webhooks ({url}{signing.ROUTE}) are signed with the key {signing.KEY}"
     yield "Look at one:"
     for execution in executions[:1]:
         yield f"  curl -u {':'.join(API_KEY)} {execution.shown(ready.studio.url)['url']}"
@@ -133,7 +154,7 @@ def main() -> None:
             interruptible(),
             at_fixed_ports() as ready,
             rie.function(ready.environment) as function,
-            endpoint(port, function) as url,
+            endpoint(port, function, Page(ready.studio)) as url,
         ):
             print("\n".join(_introduction(url, ready, function.note)), flush=True)
             threading.Event().wait()

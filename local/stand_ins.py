@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from local import samples
+from local import samples, signing
 from local.aws import Aws
 from local.executions import ACCOUNT_SID
 from local.studio import API_KEY, Studio
@@ -17,6 +17,7 @@ from local.terminal import interruptible
 
 STUDIO_PORT, AWS_PORT = 8801, 8802
 SECRET_ID = "end-conversation/twilio"  # noqa: S105 -- its name
+WEBHOOK_SECRET_ID = "end-conversation/webhook-keys"  # noqa: S105 -- its name
 DEAD_LETTER_QUEUE = "end-conversation-dead-letters"
 
 
@@ -33,6 +34,7 @@ class StandIns:
         """The function's environment variables."""
         return {
             "TWILIO_SECRET_ID": SECRET_ID,
+            "WEBHOOK_SECRET_ID": WEBHOOK_SECRET_ID,
             "TWILIO_STUDIO_BASE_URL": self.studio.url,
             "DEAD_LETTER_QUEUE_URL": self.dead_letter_queue_url,
             "POWERTOOLS_SERVICE_NAME": "end-conversation",
@@ -43,10 +45,11 @@ class StandIns:
 
 @contextlib.contextmanager
 def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
-    """Twilio without any Execution, and AWS with the secret whose credentials are right there."""
+    """Twilio without any Execution, and AWS with the secrets whose credentials and key are right there."""
     with Studio(studio_port) as studio, Aws(aws_port) as aws:
         sid, secret = API_KEY
         aws.put_secret(SECRET_ID, {"accountSid": ACCOUNT_SID, "apiKeySid": sid, "apiKeySecret": secret})
+        aws.put_secret(WEBHOOK_SECRET_ID, {"keys": [signing.KEY]})
         queue = aws.sqs().create_queue(QueueName=DEAD_LETTER_QUEUE)
         aws.calls.clear()
         yield StandIns(studio, aws, queue["QueueUrl"])

@@ -31,6 +31,7 @@ class Config:
         studio_base_url: scheme, host and port of the Studio API.
         allowed_flow_sids: the Flows that may be worked on; None is all of them.
         dead_letter_queue_url: where SQS messages go at once that can never succeed.
+        webhook_secret_id: name or ARN of the secret with the keys for signed webhooks, if any.
     """
 
     twilio_secret_id: str
@@ -38,6 +39,7 @@ class Config:
     studio_base_url: str
     allowed_flow_sids: frozenset[str] | None
     dead_letter_queue_url: str | None
+    webhook_secret_id: str | None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -58,6 +60,7 @@ class Config:
             studio_base_url=_studio_base_url(environ),
             allowed_flow_sids=_allowed_flow_sids(environ.get("ALLOWED_FLOW_SIDS", "")),
             dead_letter_queue_url=environ.get("DEAD_LETTER_QUEUE_URL") or None,
+            webhook_secret_id=environ.get("WEBHOOK_SECRET_ID", "").strip() or None,
         )
 
 

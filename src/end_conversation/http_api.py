@@ -11,7 +11,7 @@ from base64 import b64decode
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from end_conversation.command import parse_json
+from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.errors import (
     ConfigurationError,
     CredentialsRejected,
@@ -27,22 +27,29 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
+from end_conversation.invocation import Request
+from end_conversation.webhook import InvalidSignature, Signed, verifier
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from end_conversation.invocation import Invocation
 
 ROUTE = "/conversations/end"
-"""Takes POST; whoever may call it is up to the gateway's IAM authorizer."""
+"""Whoever may call it is up to the gateway's IAM authorizer."""
+
+WEBHOOK_ROUTE = "/webhooks/conversation-ended"
+"""Open at the gateway; whoever calls it has to sign with one of our keys."""
 
 
 class NotFound(RequestRejected):
-    """The event did not come through the route of an API."""
+    """The event did not come through a route of an API."""
 
     code = "not_found"
 
 
 class MethodNotAllowed(RequestRejected):
-    """The route takes POST only."""
+    """The routes take POST only."""
 
     code = "method_not_allowed"
 
@@ -55,6 +62,7 @@ class UnsupportedMediaType(RequestRejected):
 
 STATUS: dict[type[EndConversationError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.BAD_REQUEST,
+    InvalidSignature: HTTPStatus.UNAUTHORIZED,
     FlowNotAllowed: HTTPStatus.FORBIDDEN,
     ExecutionNotFound: HTTPStatus.NOT_FOUND,
     NotFound: HTTPStatus.NOT_FOUND,
@@ -71,13 +79,23 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
 """The status of the answer to each error."""
 
 
+def trigger_of(event: object) -> str:
+    """Which of the HTTP triggers an event of API Gateway is."""
+    return "webhook" if _method_and_path(event)[1] == WEBHOOK_ROUTE else "http"
+
+
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The answer to an API Gateway event: never an exception."""
     request_id = _request_id(event)
     try:
-        result = invocation.carry_out(lambda: _payload(event), request_id=request_id)
+        result = invocation.carry_out(
+            lambda: Request(_payload(invocation, event), _sent_at(event)), request_id=request_id
+        )
     except EndConversationError as error:
         return _problem(error, request_id)
+    if result.worst is not None:
+        failed = [{"sid": sid, "code": error.code} for sid, error in result.failed]
+        return _problem(result.worst, request_id, result.to_json() | {"failed": failed})
     return _answer(HTTPStatus.OK, "application/json", result.to_json())
 
 
@@ -88,33 +106,64 @@ def _request_id(event: dict[str, Any]) -> str | None:
     return None
 
 
-def _payload(event: dict[str, Any]) -> object:
+def _sent_at(event: dict[str, Any]) -> datetime | None:
+    match event:
+        case {"requestContext": {"timeEpoch": time} | {"requestTimeEpoch": time}}:
+            return from_milliseconds(time)
+    return None
+
+
+def _payload(invocation: Invocation, event: dict[str, Any]) -> object:
     """The command in the body.
 
     Raises:
-        RequestRejected: there is none, or the request is for something else.
+        RequestRejected: there is none, or the request is for something else, or from who knows whom.
+        EndConversationError: it cannot be told from whom the request is.
     """
     method, path = _method_and_path(event)
-    if path != ROUTE:
+    if path not in (ROUTE, WEBHOOK_ROUTE):
         raise NotFound("there is no such route")
     if method != "POST":
         raise MethodNotAllowed("the route takes POST only")
-    media_type = _header(event, "content-type").partition(";")[0].strip().lower()
+    if path == WEBHOOK_ROUTE:
+        _check_signature(invocation, event)
+    media_type = "".join(_header(event, "content-type")[:1]).partition(";")[0].strip().lower()
     if media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json")
-    body = event.get("body")
-    if not isinstance(body, str) or not body:
+    body = _body(event)
+    if not body:
         raise InvalidRequest("the body is empty")
-    if not event.get("isBase64Encoded"):
-        return parse_json(body)
+    return parse_json(body)
+
+
+def _check_signature(invocation: Invocation, event: dict[str, Any]) -> None:
+    """Let only those through who have a signing key, before anything that they sent is looked into."""
+    config = invocation.service().config
+    if config.webhook_secret_id is None:
+        raise InvalidSignature("no_keys_configured")
+    signed = Signed.of(lambda name: _header(event, name))
     try:
-        octets = b64decode(body, validate=True)
-    except ValueError:
-        raise InvalidRequest("the body is not base64, as the event says it is") from None
-    return parse_json(octets)
+        body = _body(event)
+    except InvalidRequest:
+        raise InvalidSignature("body_unreadable") from None
+    verifier(config.webhook_secret_id, config.secret_max_age).check(signed, body, invocation.deadline)
 
 
-def _method_and_path(event: dict[str, Any]) -> tuple[object, object]:
+def _body(event: dict[str, Any]) -> bytes:
+    """What the caller sent, byte for byte."""
+    match event:
+        case {"body": str(body), "isBase64Encoded": True}:
+            try:
+                return b64decode(body, validate=True)
+            except ValueError:
+                raise InvalidRequest("the body is not base64, as the event says it is") from None
+        case {"body": str(body)}:
+            # Half of a surrogate pair, which no caller can send, is for the JSON parser to refuse.
+            return body.encode(errors="surrogatepass")
+    return b""
+
+
+def _method_and_path(event: object) -> tuple[object, object]:
     """The method of the request, and the path of the route that it matched, not just the one it asked for."""
     match event:
         case {"routeKey": str(route_key), "requestContext": {"http": {"method": method}}}:
@@ -124,16 +173,20 @@ def _method_and_path(event: dict[str, Any]) -> tuple[object, object]:
     return None, None
 
 
-def _header(event: dict[str, Any], name: str) -> str:
-    headers = event.get("headers")
-    if isinstance(headers, dict):
-        for key, value in headers.items():
-            if key.lower() == name and isinstance(value, str):
-                return value
-    return ""
+def _header(event: dict[str, Any], name: str) -> list[str]:
+    """Every value of a header; an HTTP API joins those of one name by commas, and gives them as one."""
+    for headers in (event.get("multiValueHeaders"), event.get("headers")):
+        if isinstance(headers, dict):
+            found = [value for key, value in headers.items() if key.lower() == name]
+            values = [one for value in found for one in (value if isinstance(value, list) else [value])]
+            if texts := [value for value in values if isinstance(value, str)]:
+                return texts
+    return []
 
 
-def _problem(error: EndConversationError, request_id: str | None) -> dict[str, Any]:
+def _problem(
+    error: EndConversationError, request_id: str | None, more: dict[str, Any] | None = None
+) -> dict[str, Any]:
     status = STATUS[type(error)]
     internal = isinstance(error, InternalError)
     problem: dict[str, Any] = {
@@ -143,6 +196,7 @@ def _problem(error: EndConversationError, request_id: str | None) -> dict[str, A
         "detail": "the function's log has the details" if internal else str(error),
         "code": error.code,
         "request_id": request_id,
+        **(more or {}),
     }
     headers = {}
     match error:

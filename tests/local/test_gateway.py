@@ -137,3 +137,10 @@ def test_response_headers() -> None:
 def test_serialisable() -> None:
     """An event is JSON, whatever the request was."""
     assert json.loads(json.dumps(event(b"\x00\xff", [("X", "\xff")])))["isBase64Encoded"] is True
+
+
+def test_webhook() -> None:
+    """The route for webhooks has no authorizer, so the event tells of no caller."""
+    real = load(EVENTS / "webhook.json")
+    made = event(target="/webhooks/conversation-ended")
+    assert shape(made | {"headers": None}) == shape(real | {"headers": None})

@@ -10,6 +10,7 @@ import pytest
 from local import run
 from local.executions import Executions
 from local.rie import Outcome
+from local.samples import Seeded
 
 ROOT = Path(run.__file__).parent.parent
 
@@ -35,7 +36,15 @@ def test_judge(answer: Any, *, ended: bool, expected: bool) -> None:
     """It went well if all that is named is ended, or if the event is refused and nothing is."""
     executions = Executions()
     execution = executions.add("FW" + "1" * 32, status="ended" if ended else "active")
-    assert run.judge(Outcome(answer, []), [execution])[0] is expected
+    assert run.judge(Outcome(answer, []), Seeded([execution], []))[0] is expected
+
+
+@pytest.mark.parametrize("answer", [{"executions": []}, {"complete": True}, {"statusCode": 200}])
+def test_judge_of_bystanders(answer: Any) -> None:
+    """Ending an Execution that is none of the event's is no success."""
+    executions = Executions()
+    execution = executions.add("FW" + "1" * 32, status="ended")
+    assert not run.judge(Outcome(answer, []), Seeded([], [execution]))[0]
 
 
 def test_run() -> None:

@@ -172,6 +172,6 @@ def test_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the emulator does not run the handler is called in process, and that is said."""
     monkeypatch.setattr(rie.sys, "platform", "darwin")
     monkeypatch.setattr(rie.platform, "system", lambda: "Darwin")
-    function = rie.function({})
-    assert isinstance(function, InProcess)
-    assert "does not run on Darwin" in function.note
+    with rie.function({}) as function:
+        assert isinstance(function, InProcess)
+        assert "does not run on Darwin" in function.note

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -55,9 +55,38 @@ def test_nothing_to_find(event: Any) -> None:
 def test_seed() -> None:
     """What is seeded is active, and older than the event."""
     with Studio() as studio:
-        (execution,) = samples.seed(studio, COMMAND | {"occurred_at": "2026-03-02T10:41:07+01:00"})
-        assert (execution.sid, execution.status) == (EXECUTION, "active")
+        ((execution,), others) = samples.seed(studio, COMMAND | {"occurred_at": "2026-03-02T10:41:07+01:00"})
+        assert (execution.sid, execution.status, others) == (EXECUTION, "active", [])
         assert execution.date_created == datetime(2026, 3, 2, 8, 41, 7, tzinfo=UTC)
+
+
+def test_seed_contact() -> None:
+    """For a contact there are two Executions to end, a later one of its own, and one of somebody else."""
+    command = {"flow_sid": FLOW, "contact": "client:ann", "occurred_at": "2026-03-02T09:41:07Z"}
+    with Studio() as studio:
+        to_end, (later, other) = samples.seed(studio, command)
+        assert [execution.contact for execution in (*to_end, later, other)] == ["client:ann"] * 3 + [
+            "+15005550001"
+        ]
+        occurred_at = datetime(2026, 3, 2, 9, 41, 7, tzinfo=UTC)
+        assert max(execution.date_created for execution in to_end) < occurred_at < later.date_created
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_seed_sweep(*, dry_run: bool) -> None:
+    """For a sweep there are Executions older than its limit, which a dry run leaves alone, and a younger one."""
+    event = {"flow_sids": [FLOW], "older_than_minutes": 60, "dry_run": dry_run}
+    with Studio() as studio:
+        to_end, to_stay = samples.seed(studio, event)
+        assert samples.is_sweep(event)
+        assert (len(to_end), len(to_stay)) == ((0, 4) if dry_run else (3, 1))
+        limit = datetime.now(UTC) - timedelta(minutes=60)
+        assert [each.date_created < limit for each in (*to_end, *to_stay)] == [True, True, True, False]
+
+
+def test_commands_are_no_sweeps() -> None:
+    """An event that carries a command is for the function that ends conversations."""
+    assert not samples.is_sweep(COMMAND)
 
 
 def test_seed_twice() -> None:
@@ -66,5 +95,9 @@ def test_seed_twice() -> None:
     with Studio() as studio:
         first = samples.seed(studio, event)
         assert samples.seed(studio, event) == first
-        assert [execution.contact for execution in first] == ["+15005550006", "client:ann"]
-        assert len(studio.executions) == 2
+        assert [execution.contact for execution in first.to_end] == [
+            "+15005550006",
+            "client:ann",
+            "client:ann",
+        ]
+        assert len(studio.executions) == 5

@@ -25,7 +25,7 @@ def read(**environ: str) -> Config:
 
 def test_defaults() -> None:
     """The secret's id is all that must be set."""
-    assert read() == Config("end-conversation/twilio", 300.0, "https://studio.twilio.com", None, None)
+    assert read() == Config("end-conversation/twilio", 300.0, "https://studio.twilio.com", None, None, None)
 
 
 def test_empty_counts_as_absent() -> None:

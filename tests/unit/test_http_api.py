@@ -133,7 +133,7 @@ def route(name: str, **changes: Any) -> dict[str, Any]:
         route("http", routeKey="$default"),
         route("http", routeKey="POST /elsewhere"),
         route("http", routeKey="POST /conversations/end/"),
-        route("http", routeKey="POST /webhooks/conversation-ended"),
+        route("http", routeKey="POST /webhooks"),
         route("http", routeKey="/conversations/end"),
         route("http", routeKey=None),
         route("http-rest", resource="/{proxy+}"),

@@ -1,0 +1,69 @@
+"""Webhooks, signed as their senders sign them: https://www.standardwebhooks.com.
+
+``python -m local.signing events/webhook.json`` prints the event with a signature of this minute, which a file
+cannot have::
+
+    python -m local.signing events/webhook.json | sam local invoke --config-file … --event -
+"""
+
+import base64
+import hmac
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from local import samples
+
+KEY = "whsec_" + base64.b64encode(b"not-a-real-webhook-signing-key").decode()
+"""The key that the stand-in for AWS knows."""
+
+ROUTE = "/webhooks/conversation-ended"
+
+
+def signed(
+    body: bytes, *, key: str = KEY, message_id: str | None = None, timestamp: str | None = None
+) -> dict[str, str]:
+    """The headers of a webhook with this body.
+
+    Args:
+        body: What will be sent, byte for byte.
+        key: The signing key, as both sides write it down.
+        message_id: The same for every attempt to deliver the message; by default a new one.
+        timestamp: Seconds since 1970; by default now.
+    """
+    message_id = message_id or f"msg_{secrets.token_hex(12)}"
+    timestamp = timestamp or str(int(time.time()))
+    content = f"{message_id}.{timestamp}.".encode() + body
+    digest = hmac.digest(base64.b64decode(key.removeprefix("whsec_")), content, "sha256")
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
+
+
+def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
+    """The same event; if it is a webhook that was rightly signed at its time, it is rightly signed now."""
+    match event:
+        case {
+            "routeKey": str(route),
+            "headers": {"webhook-id": str(message_id), "webhook-timestamp": str(timestamp), **headers},
+            "body": str(body),
+        } if route.endswith(ROUTE):
+            sent = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+            before = signed(sent, message_id=message_id, timestamp=timestamp)
+            if headers.get("webhook-signature") == before["webhook-signature"]:
+                return event | {"headers": event["headers"] | signed(sent, message_id=message_id)}
+    return event
+
+
+def main() -> None:
+    """Print the event that is named on the command line."""
+    json.dump(renewed(samples.load(Path(sys.argv[1]))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The examples of docs/webhook.md, run as they stand there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from served import ROOT, Api, serving
+
+from local.signing import KEY, ROUTE
+
+DOCUMENT = ROOT / "docs/webhook.md"
+COMMANDS = {
+    "python": [sys.executable, "-"],
+    "javascript": ["node", "--input-type=module", "-"],
+    "sh": ["sh", "-eu"],
+}
+EXAMPLES = dict(
+    re.findall(r"^```(python|javascript|sh)\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    with serving() as running:
+        yield running
+
+
+def test_every_language_has_its_example() -> None:
+    """None of them is lost to a changed fence."""
+    assert EXAMPLES.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+def test_an_example_ends_its_execution(api: Api, language: str) -> None:
+    """Copied from the page and run, it is answered with 200, and Twilio's Execution is over."""
+    program, *arguments = COMMANDS[language]
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    flow_sid, sid = re.findall(r"F[WN][0-9a-f]{32}", EXAMPLES[language])
+    executions = api.behind.studio.executions
+    executions.delete(flow_sid, sid)
+    executions.add(flow_sid, sid)
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "WEBHOOK_URL": api.url + ROUTE, "WEBHOOK_KEY": KEY}
+    done = subprocess.run(  # noqa: S603 - the examples are ours
+        [program, *arguments],
+        input=EXAMPLES[language],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "200" in done.stdout
+    assert executions.get(flow_sid, sid).status == "ended"

@@ -1,0 +1,61 @@
+"""Webhooks, signed on this machine."""
+
+import base64
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from local import signing
+from local.samples import EVENTS, load
+
+
+def verify(event: dict[str, Any]) -> None:
+    """By the specification's own library, which raises if it does not hold now."""
+    Webhook(signing.KEY).verify(event["body"], event["headers"])
+
+
+def test_signed() -> None:
+    """The specification's own library takes what is signed here."""
+    Webhook(signing.KEY).verify('{"a": "ü"}', signing.signed('{"a": "ü"}'.encode()))
+
+
+def test_the_sample_was_right_in_its_time() -> None:
+    """The signature in the file is of its body, its id and its timestamp."""
+    headers, body = load(EVENTS / "webhook.json")["headers"], load(EVENTS / "webhook.json")["body"]
+    made = signing.signed(
+        body.encode(), message_id=headers["webhook-id"], timestamp=headers["webhook-timestamp"]
+    )
+    assert made["webhook-signature"] == headers["webhook-signature"]
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_renewed(*, encoded: bool) -> None:
+    """A sample's signature holds now, and nothing else of it has changed."""
+    sample = load(EVENTS / "webhook.json")
+    if encoded:
+        sample |= {"body": base64.b64encode(sample["body"].encode()).decode(), "isBase64Encoded": True}
+    renewed = signing.renewed(sample)
+    assert abs(int(renewed["headers"].pop("webhook-timestamp")) - time.time()) < 60
+    assert renewed["headers"].pop("webhook-signature").startswith("v1,")
+    assert renewed["headers"].items() <= sample["headers"].items()
+    assert renewed | {"headers": None} == sample | {"headers": None}
+
+
+@pytest.mark.parametrize("name", ["webhook-forged", "http", "eventbridge", "direct"])
+def test_left_alone(name: str) -> None:
+    """What was wrong stays wrong, and what is no webhook stays as it is."""
+    sample = load(EVENTS / f"{name}.json")
+    assert signing.renewed(sample) == sample
+
+
+def test_command() -> None:
+    """The command prints the event as it can be sent now."""
+    done = subprocess.run(  # noqa: S603 - the command is ours
+        [sys.executable, "-m", "local.signing", EVENTS / "webhook.json"], capture_output=True, check=True
+    )
+    verify(json.loads(done.stdout))
