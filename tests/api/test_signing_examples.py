@@ -11,15 +11,14 @@ from served import ROOT, Api, serving
 
 from local.signing import KEY, ROUTE
 
-DOCUMENT = ROOT / "docs/webhook.md"
+DOCUMENT = ROOT / "README.md"
+SECTION = DOCUMENT.read_text().partition("### HTTP, signed with a webhook key")[2].partition("\n### ")[0]
 COMMANDS = {
     "python": [sys.executable, "-"],
     "javascript": ["node", "--input-type=module", "-"],
     "sh": ["sh", "-eu"],
 }
-EXAMPLES = dict(
-    re.findall(r"^```(python|javascript|sh)\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-)
+EXAMPLES = dict(re.findall(r"^```(python|javascript|sh)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(scope="module")
