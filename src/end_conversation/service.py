@@ -142,7 +142,7 @@ class Service:
             ended = self.studio.end(command.flow_sid, command.execution_sid, deadline)
             return Result(command.flow_sid, (ended,))
         active = self.studio.active(command.flow_sid, command.occurred_at, deadline)
-        sids = [execution.sid for execution in active if execution.contact == command.contact]
+        sids = dict.fromkeys(execution.sid for execution in active if execution.contact == command.contact)
         outcomes = list(self.end_each(command.flow_sid, sids, deadline))
         return Result(
             command.flow_sid,

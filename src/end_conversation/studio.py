@@ -182,7 +182,8 @@ class Studio:
     def active(self, flow_sid: str, until: datetime, deadline: Deadline) -> Iterator[ActiveExecution]:
         """The active Executions of a Flow, newest first, that were created up to an instant, to the second.
 
-        Ending one while the list is still being read would shift its pages: read it to its end first.
+        Ending one while the list is still being read would shift its pages: read it to its end first. What
+        others begin and end meanwhile shifts them too, so that one may come twice.
 
         Raises:
             ExecutionNotFound: there is no such Flow.
@@ -310,7 +311,7 @@ def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExe
     sid, contact, created = (item.get(name) for name in ("sid", "contact_channel_address", "date_created"))
     if not isinstance(sid, str) or not EXECUTION_SID.fullmatch(sid):
         return None
-    if item.get("flow_sid") != flow_sid or item.get("status") != "active":
+    if item.get("flow_sid", flow_sid) != flow_sid or item.get("status") != "active":
         return None
     try:
         if parse_date_time(str(created)).replace(microsecond=0) > until:

@@ -113,7 +113,7 @@ class _Run:
         self._sweep = sweep
         self._service = service
         self._invocation = invocation
-        self._found: dict[str, list[str]] = {}
+        self._found: dict[str, dict[str, None]] = {}
         self._unlisted: dict[str, EndConversationError] = {}
         self._throttled: dict[Stuck, TwilioThrottled] = {}
         # Nothing is begun that could not be finished: a last try has its time, or a quarter of all there is.
@@ -141,10 +141,10 @@ class _Run:
         return self._result(tally, complete=not (left_out or pending or failed or self._unlisted))
 
     def _list(self, flow_sid: str, until: datetime, deadline: Deadline) -> None:
-        found = self._found[flow_sid] = []
+        found = self._found[flow_sid] = {}
         try:
-            # What was found before a failure stays in the list.
-            found.extend(one.sid for one in self._service.studio.active(flow_sid, until, deadline))
+            # What was found before a failure is kept.
+            found.update((one.sid, None) for one in self._service.studio.active(flow_sid, until, deadline))
         except EndConversationError as error:
             self._unlisted[flow_sid] = error
 

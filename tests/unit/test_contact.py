@@ -151,6 +151,13 @@ def test_the_server_is_asked_for_no_more_than_needed(function: Function, studio:
     }
 
 
+def test_what_is_listed_twice_is_ended_once(function: Function, studio: Studio) -> None:
+    """The pages shift while others begin and end Executions."""
+    sid = seed(studio)
+    studio.fail(method="GET", body=page(item(sid=sid), item(sid=sid)))
+    assert len(function(COMMAND)["executions"]) == 1
+
+
 @pytest.mark.parametrize("occurred_at", ["0169-11-07T00:00:00Z", "0001-01-01T00:00:00Z"])
 def test_a_time_before_the_calendar_of_some_is_a_time(
     function: Function, studio: Studio, occurred_at: str
