@@ -8,7 +8,7 @@ EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins test lint lock clean
+.PHONY: help run serve stand-ins build test lint lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -21,6 +21,9 @@ serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT
 
 stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (README.md, "With sam local")
 	@$(BIN)/python -m local.stand_ins
+
+build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam/build
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sam build
 
 test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest

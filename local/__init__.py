@@ -8,6 +8,7 @@
 - ``samples``: the commands that an event carries
 - ``signing``: webhooks, signed as their senders sign them
 - ``stand_ins``: both stand-ins, started and seeded so that they fit together
+- ``relay``: the way from the containers of sam local to the stand-ins
 - ``rie``: a Lambda function under AWS's own Runtime Interface Emulator
 - ``gateway``: HTTP requests as API Gateway's events, and the function's answers as HTTP
 - ``page``: the API to read and to try in a browser

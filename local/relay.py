@@ -4,15 +4,10 @@ Docker Desktop has one: there, host.docker.internal reaches the loopback. A Dock
 and `sam local` cannot use the host's network. So one more container carries the name host.docker.internal in
 a Docker network of its own, and hands each connection over through a Unix socket to this process, which
 connects to the loopback: no port is opened on this machine.
-
-In front of `sam local … --docker-network end-conversation`::
-
-    python -m local.relay
 """
 
 import contextlib
 import platform
-import signal
 import socket
 import socketserver
 import subprocess
@@ -152,24 +147,5 @@ def _serving(server: socketserver.BaseServer) -> Iterator[None]:
             server.shutdown()
 
 
-def main() -> None:
-    """Keep the way open until interrupted or terminated."""
-    done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
-    try:
-        with relay():
-            print(
-                f"containers in the network {NETWORK} reach {HOST}, ports {PORTS[0]} and {PORTS[1]}",
-                flush=True,
-            )
-            done.wait()
-    except RuntimeError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        _inside(Path(sys.argv[1]))
-    else:
-        main()
+    _inside(Path(sys.argv[1]))

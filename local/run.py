@@ -103,7 +103,7 @@ def _table(executions: list[Execution]) -> Iterator[str]:
 
 def _requests(ready: StandIns) -> Iterator[str]:
     for request in ready.studio.requests:
-        form = "&".join(f"{name}={value}" for name, value in request.form.items())
+        form = "&".join(f"{name}={value}" for name, value in (request.query | request.form).items())
         yield f"{request.method} {request.path} {form}  {request.status}"
 
 

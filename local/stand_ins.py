@@ -1,6 +1,6 @@
 """Both stand-ins, started and seeded so that they fit together.
 
-``python -m local.stand_ins`` keeps them up at the ports that ``sam local`` looks for them.
+``make stand-ins`` keeps them up where ``sam local`` looks for them, and opens the way for its containers.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from local import samples, signing
 from local.aws import Aws
 from local.executions import ACCOUNT_SID
+from local.relay import HOST, NETWORK, relay
 from local.studio import API_KEY, Studio
 from local.terminal import interruptible
 
@@ -67,9 +68,14 @@ def at_fixed_ports() -> Iterator[StandIns]:
 def main() -> None:
     """Serve until interrupted."""
     try:
-        with interruptible(), at_fixed_ports() as ready:
+        with interruptible(), at_fixed_ports() as ready, contextlib.ExitStack() as stack:
             print(f"Twilio Studio: {ready.studio.url}, with {len(ready.studio.executions)} Executions")
-            print(f"AWS:           {ready.aws.url}, with the secret {SECRET_ID}")
+            print(f"AWS:           {ready.aws.url}, with the secret {SECRET_ID}", flush=True)
+            try:
+                stack.enter_context(relay())
+                print(f"sam local:     both as {HOST}, in the Docker network {NETWORK}")
+            except RuntimeError as error:
+                print(f"sam local:     its containers cannot reach them: {error}")
             print("Ctrl-C ends it.", flush=True)
             threading.Event().wait()
     except OSError as error:

@@ -74,7 +74,7 @@ def test_seed_contact() -> None:
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_seed_sweep(*, dry_run: bool) -> None:
-    """For a sweep there are Executions older than its limit, which a dry run leaves alone, and a younger one."""
+    """For a sweep there are Executions past its limit, which a dry run leaves alone, and a younger one."""
     event = {"flow_sids": [FLOW], "older_than_minutes": 60, "dry_run": dry_run}
     with Studio() as studio:
         to_end, to_stay = samples.seed(studio, event)

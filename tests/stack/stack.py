@@ -25,7 +25,7 @@ def template() -> dict[str, Any]:
 def resources() -> dict[str, dict[str, Any]]:
     """What CloudFormation gets to see, by logical id."""
     source = deepcopy(template())
-    source["Resources"]["EndConversationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+    source["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
     translated: dict[str, dict[str, Any]] = translator.translate(source, {})["Resources"]
     return translated

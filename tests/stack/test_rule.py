@@ -10,7 +10,7 @@ import pytest
 from conftest import FLOW_SID, Function
 from stack import template
 
-from end_conversation import app, sqs
+from end_conversation import app, aws
 from local.stand_ins import StandIns, stand_ins
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def stack(around: StandIns, function: Function, environment: pytest.MonkeyPatch)
     deployed = Stack(around.aws.url)
     environment.setenv("DEAD_LETTER_QUEUE_URL", deployed.outputs["DeadLetterQueueUrl"])
     app._service.cache_clear()
-    sqs._sqs.cache_clear()
+    aws.client.cache_clear()  # type: ignore[attr-defined]
     return deployed
 
 

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
-import re
 import tomllib
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
-from stack import ROOT, template
+from stack import ROOT, of_type, template
+
+from local import samples
+from local.studio import Studio
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 CONFIGURATION = tomllib.loads((ROOT / "samplesconfig.toml").read_text())
@@ -26,14 +30,24 @@ def test_every_event_has_its_environment() -> None:
     }
 
 
-def test_environments_differ_in_the_event_only() -> None:
+def test_environments_differ_in_event_and_function_only() -> None:
     """Whatever sample is run, it is run in the same way."""
+    own = ("event", "function_logical_id", "warm_containers")
     commons = [
-        {name: value for name, value in parameters.items() if name not in ("event", "warm_containers")}
+        {name: value for name, value in parameters.items() if name not in own}
         for parameters in [*INVOKE.values(), START_API]
     ]
 
     assert all(common == commons[0] for common in commons)
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_environments_name_the_function(path: Path) -> None:
+    """Each sample goes to the function that it is for."""
+    handlers = {"end_conversation.app.handler": False, "end_conversation.sweep.handler": True}
+    function = template()["Resources"][INVOKE[path.stem]["function_logical_id"]]
+
+    assert handlers[function["Properties"]["Handler"]] == samples.is_sweep(samples.load(path))
 
 
 def test_function_variables_are_in_the_template() -> None:
@@ -41,18 +55,36 @@ def test_function_variables_are_in_the_template() -> None:
     variables = json.loads((ROOT / START_API["env_vars"]).read_text())
 
     for function, values in variables.items():
-        assert set(values) <= set(template()["Resources"][function]["Properties"]["Environment"]["Variables"])
+        assert set(values) <= set(of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"])
 
 
-def test_sids_are_one_flow_and_many_executions() -> None:
-    """All samples are about one Flow; no two of them end the same Execution."""
-    texts = [path.read_text() for path in EVENTS]
-    executions = [sid for text in texts for sid in set(re.findall(r"FN[0-9a-f]{32}", text))]
+def test_samples_keep_out_of_each_others_way() -> None:
+    """Commands are about one Flow, sweeps about others, and no two samples about the same Execution."""
+    with Studio() as studio:
+        seeded = [samples.seed(studio, samples.load(path)) for path in EVENTS]
+        sids = [execution.sid for to_end, to_stay in seeded for execution in (*to_end, *to_stay)]
+        ended = [sample for sample in map(samples.load, EVENTS) if not samples.is_sweep(sample)]
 
-    assert {sid for text in texts for sid in re.findall(r"FW[0-9a-f]{32}", text)} == {
+    assert len(sids) == len(set(sids)) == len(studio.executions)
+    assert {command.flow_sid for sample in ended for command in samples.commands(sample)} == {
         "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
     }
-    assert len(executions) == len(set(executions))
+
+
+def test_contacts_are_nobody_elses() -> None:
+    """What a sample does to a contact touches the Executions of no other sample."""
+    with Studio() as studio:
+        for path in EVENTS:
+            samples.seed(studio, samples.load(path))
+        contacts = {
+            command.contact
+            for path in EVENTS
+            for command in samples.commands(samples.load(path))
+            if command.contact
+        }
+        counts = Counter(each.contact for each in studio.executions.all() if each.contact in contacts)
+
+    assert set(counts.values()) == {3}
 
 
 @pytest.mark.parametrize("name", ["sqs", "sqs-poison-message"])

@@ -9,8 +9,9 @@ from stack import of_type, resources, template, values
 
 HOUR = 3600
 FUNCTION = "EndConversationFunction"
+FUNCTIONS = [FUNCTION, "SweepFunction"]
 
-# The settings of the function, and what the runtime and its libraries read by themselves.
+# The settings of both functions, and what the runtime and its libraries read by themselves.
 SETTINGS = {
     "TWILIO_SECRET_ID",
     "TWILIO_SECRET_MAX_AGE_SECONDS",
@@ -18,23 +19,34 @@ SETTINGS = {
     "TWILIO_REGION",
     "TWILIO_STUDIO_BASE_URL",
     "ALLOWED_FLOW_SIDS",
-    "DEAD_LETTER_QUEUE_URL",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
+OWN_SETTINGS = {
+    FUNCTION: {"WEBHOOK_SECRET_ID", "DEAD_LETTER_QUEUE_URL"},
+    "SweepFunction": {"SWEEP_FLOW_SIDS", "SWEEP_OLDER_THAN_MINUTES"},
+}
+SECRETS = [
+    ("EndConversationRole", "Twilio"),
+    ("EndConversationRole", "Webhook"),
+    ("SweepRole", "Twilio"),
+]
 
 
-def function() -> dict[str, Any]:
-    properties: dict[str, Any] = template()["Resources"][FUNCTION]["Properties"]
-    return properties
+def function(name: str = FUNCTION) -> dict[str, Any]:
+    """What is written about a function, for itself and for all of them."""
+    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
+    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
+    return common | own | {"Environment": {"Variables": variables}}
 
 
-def statements() -> list[dict[str, Any]]:
-    """Every statement of every role; of a conditional one, what it is when the condition holds."""
+def statements(*roles: str) -> list[dict[str, Any]]:
+    """Every statement of the roles, or of all; of a conditional one, what it is when the condition holds."""
     return [
         statement["Fn::If"][1] if "Fn::If" in statement else statement
-        for role in of_type("AWS::IAM::Role").values()
+        for name, role in of_type("AWS::IAM::Role").items()
+        if name in roles or not roles
         for policy in role["Policies"]
         for statement in policy["PolicyDocument"]["Statement"]
     ]
@@ -144,7 +156,7 @@ def test_triggers_invoke_the_alias() -> None:
 
     assert of_type("AWS::Lambda::Alias")[alias["Ref"]]["Name"] == "live"
     assert event_source()["FunctionName"] == alias
-    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias]
+    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias, alias]
 
 
 def test_new_settings_make_a_new_version() -> None:
@@ -160,20 +172,93 @@ def test_new_settings_make_a_new_version() -> None:
     assert described == depends_on
 
 
-def test_asynchronous_failures_are_kept() -> None:
-    """An event that fails for good in an asynchronous invocation of the alias goes to a queue."""
-    (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
+def test_version_description_fits() -> None:
+    """The description with four Flows and the usual names of secrets has the 256 characters that it may."""
+    settings = {name: str(each["Default"]) for name, each in template()["Parameters"].items()} | {
+        "Architecture": "x86_64",
+        "MemorySize": "10240",
+        "SnapStart": "PublishedVersions",
+        "LogLevel": "DEBUG",
+        "TwilioSecretMaxAgeSeconds": "86400",
+        "TwilioEdge": "sao-paulo",
+        "TwilioRegion": "ie1",
+        "WebhookSecretId": "end-conversation/webhook-keys",
+        "AllowedFlowSids": "x" * template()["Parameters"]["AllowedFlowSids"]["MaxLength"],
+    }
+    description = function()["VersionDescription"]["Fn::Sub"]
 
-    assert config["Qualifier"] == "live"
+    assert len(re.sub(r"\$\{(\w+)\}", lambda match: settings[match[1]], description)) <= 256
+
+
+def test_sweep_has_its_present_settings() -> None:
+    """The schedule invokes $LATEST, which no version keeps from new settings."""
+    assert "AutoPublishAlias" not in function("SweepFunction")
+    assert of_type("AWS::Scheduler::Schedule")["SweepSchedule"]["Target"]["Arn"] == {
+        "Fn::GetAtt": ["SweepFunction", "Arn"]
+    }
+
+
+def test_sweep_is_off_until_turned_on() -> None:
+    """The schedule comes disabled, and its state is the operator's."""
+    assert of_type("AWS::Scheduler::Schedule")["SweepSchedule"]["State"] == {"Ref": "SweepScheduleState"}
+    assert template()["Parameters"]["SweepScheduleState"]["Default"] == "DISABLED"
+
+
+def test_sweep_by_schedule_needs_flows() -> None:
+    """A schedule that would fail at every run cannot be turned on."""
+    (rule,) = template()["Rules"].values()
+
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "SweepScheduleState"}, "ENABLED"]}
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "SweepFlowSids"}, ""]}]}
+
+
+def test_schedule_may_only_invoke_the_sweep() -> None:
+    """The schedule's role is good for one function, and for Scheduler of this account only."""
+    (trust,) = of_type("AWS::IAM::Role")["SweepScheduleRole"]["AssumeRolePolicyDocument"]["Statement"]
+
+    assert [(each["Action"], each["Resource"]) for each in statements("SweepScheduleRole")] == [
+        ("lambda:InvokeFunction", {"Fn::GetAtt": ["SweepFunction", "Arn"]})
+    ]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.parametrize(("name", "qualifier"), [(FUNCTION, "live"), ("SweepFunction", "$LATEST")])
+def test_asynchronous_failures_are_kept(name: str, qualifier: str) -> None:
+    """An event that fails for good in an asynchronous invocation goes to a queue."""
+    configs = of_type("AWS::Lambda::EventInvokeConfig").values()
+    (config,) = [each for each in configs if each["FunctionName"] == {"Ref": name}]
+
+    assert config["Qualifier"] == qualifier
     assert config["DestinationConfig"]["OnFailure"]["Destination"] == {
         "Fn::GetAtt": ["OnFailureQueue", "Arn"]
     }
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_have_roles_of_their_own(name: str) -> None:
+    """No function has permissions for what another one does."""
+    role = function(name)["Role"]
+
+    assert role["Fn::GetAtt"][0] in of_type("AWS::IAM::Role")
+    assert [function(other)["Role"] for other in FUNCTIONS].count(role) == 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_write_their_own_logs_only(name: str) -> None:
+    """The role may write the one log group that the function logs to."""
+    group = function(name)["LoggingConfig"]["LogGroup"]["Ref"]
+    (statement,) = [
+        each for each in statements(function(name)["Role"]["Fn::GetAtt"][0]) if each["Sid"] == "WriteLogs"
+    ]
+
+    assert statement["Resource"] == {"Fn::GetAtt": [group, "Arn"]}
+
+
 def test_roles_have_no_managed_policies() -> None:
-    """What the function may do stands in the template, all of it."""
+    """What the functions may do stands in the template, all of it."""
     assert not list(values(resources(), "ManagedPolicyArns"))
-    assert list(of_type("AWS::IAM::Role")) == ["EndConversationRole"]
+    assert sorted(of_type("AWS::IAM::Role")) == ["EndConversationRole", "SweepRole", "SweepScheduleRole"]
 
 
 def test_roles_name_their_resources() -> None:
@@ -182,26 +267,49 @@ def test_roles_name_their_resources() -> None:
 
     assert [statement["Action"] for statement in unbounded] == [
         ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
-    ]
+    ] * len(FUNCTIONS)
     assert "*" not in json.dumps([statement["Action"] for statement in statements()])
 
 
-def test_secret_in_the_role() -> None:
-    """The role may read the one secret: as given if that is an ARN, else by its name and a suffix."""
-    (resource,) = [each["Resource"] for each in statements() if each["Sid"] == "ReadTwilioSecret"]
+@pytest.mark.parametrize(("role", "secret"), SECRETS)
+def test_secrets_in_the_role(role: str, secret: str) -> None:
+    """The role may read the secret: as given if that is an ARN, else by its name and a suffix."""
+    (resource,) = [each["Resource"] for each in statements(role) if each["Sid"] == f"Read{secret}Secret"]
     condition, if_arn, if_name = resource["Fn::If"]
 
     assert template()["Conditions"][condition] == {
-        "Fn::Equals": [{"Fn::Select": [0, {"Fn::Split": [":", {"Ref": "TwilioSecretId"}]}]}, "arn"]
+        "Fn::Equals": [{"Fn::Select": [0, {"Fn::Split": [":", {"Ref": f"{secret}SecretId"}]}]}, "arn"]
     }
-    assert if_arn == {"Ref": "TwilioSecretId"}
-    assert if_name["Fn::Sub"].endswith(":secret:${TwilioSecretId}-??????")
+    assert if_arn == {"Ref": f"{secret}SecretId"}
+    assert if_name["Fn::Sub"].endswith(f":secret:${{{secret}SecretId}}-??????")
 
 
-def test_key_is_used_through_secrets_manager_only() -> None:
+def test_no_webhook_secret_no_permission() -> None:
+    """Without signing keys the role lacks the statement, which would name every secret."""
+    (policy,) = of_type("AWS::IAM::Role")["EndConversationRole"]["Policies"]
+    (conditional,) = [
+        statement["Fn::If"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "Fn::If" in statement and statement["Fn::If"][1]["Sid"] == "ReadWebhookSecret"
+    ]
+
+    assert conditional[2] == {"Ref": "AWS::NoValue"}
+    assert template()["Conditions"][conditional[0]] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "WebhookSecretId"}, ""]}]
+    }
+
+
+def test_sweep_reads_no_signing_keys() -> None:
+    """The sweep has no use for the webhooks' keys."""
+    assert "WebhookSecret" not in json.dumps(of_type("AWS::IAM::Role")["SweepRole"])
+
+
+@pytest.mark.parametrize(("role", "secret"), SECRETS)
+def test_keys_are_used_through_secrets_manager_only(role: str, secret: str) -> None:
     """The role may decrypt with the secret's key only for Secrets Manager."""
-    (statement,) = [each for each in statements() if each["Sid"] == "DecryptTwilioSecret"]
+    (statement,) = [each for each in statements(role) if each["Sid"] == f"Decrypt{secret}Secret"]
 
+    assert statement["Resource"] == {"Ref": f"{secret}SecretKmsKeyArn"}
     assert statement["Condition"] == {
         "StringLike": {"kms:ViaService": {"Fn::Sub": "secretsmanager.*.${AWS::URLSuffix}"}}
     }
@@ -223,31 +331,37 @@ def test_access_logs_are_json_without_payloads() -> None:
 
 
 def test_every_route_is_authorized() -> None:
-    """No route of the HTTP API answers without SigV4."""
+    """No route of the HTTP API answers without SigV4, but the one whose callers sign in their own way."""
     (api,) = of_type("AWS::ApiGatewayV2::Api").values()
 
-    assert [
-        (path, method, operation["security"])
+    assert sorted(
+        (path, method, operation.get("security"))
         for path, methods in api["Body"]["paths"].items()
         for method, operation in methods.items()
-    ] == [("/conversations/end", "post", [{"AWS_IAM": []}])]
+    ) == [
+        ("/conversations/end", "post", [{"AWS_IAM": []}]),
+        ("/webhooks/conversation-ended", "post", None),
+    ]
 
 
-def test_http_api_is_throttled() -> None:
-    """Both limits of the HTTP API are the operator's."""
+def test_routes_are_throttled_apart() -> None:
+    """Both limits of the HTTP API are the operator's, and the open route has a bucket of its own."""
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
-
-    assert stage["DefaultRouteSettings"] == {
+    limits = {
         "ThrottlingRateLimit": {"Ref": "ThrottlingRateLimit"},
         "ThrottlingBurstLimit": {"Ref": "ThrottlingBurstLimit"},
     }
 
+    assert stage["DefaultRouteSettings"] == limits
+    assert stage["RouteSettings"] == {"POST /webhooks/conversation-ended": limits}
 
-def test_settings() -> None:
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_settings(name: str) -> None:
     """The function's environment has every setting, and for sam local a name for boto3's endpoint."""
-    variables = function()["Environment"]["Variables"]
+    (deployed,) = [each for key, each in of_type("AWS::Lambda::Function").items() if key == name]
 
-    assert set(variables) == SETTINGS | {"AWS_ENDPOINT_URL"}
+    assert set(deployed["Environment"]["Variables"]) == SETTINGS | OWN_SETTINGS[name] | {"AWS_ENDPOINT_URL"}
 
 
 def test_endpoint_of_sam_local_is_not_deployed() -> None:
@@ -278,8 +392,17 @@ def test_parameters_are_told(name: str) -> None:
             "TwilioSecretKmsKeyArn",
             "arn:aws:kms:us-east-1:123456789012:key/12345678-90ab-cdef-1234-567890abcdef",
         ),
+        ("WebhookSecretId", ""),
+        ("WebhookSecretId", "end-conversation/webhook-keys"),
+        (
+            "WebhookSecretKmsKeyArn",
+            "arn:aws:kms:us-east-1:123456789012:key/12345678-90ab-cdef-1234-567890abcdef",
+        ),
+        ("SweepFlowSids", ", ".join(["FW" + "0" * 32] * 50)),
+        ("SweepScheduleExpression", "rate(1 hour)"),
+        ("SweepScheduleExpression", "cron(0 3 * * ? *)"),
         ("TwilioStudioBaseUrl", "https://studio.example.com:8443"),
-        ("AllowedFlowSids", ",".join(["FW" + "0" * 32] * 5)),
+        ("AllowedFlowSids", ",".join(["FW" + "0" * 32] * 4)),
     ],
 )
 def test_patterns_let_good_values_through(name: str, value: str) -> None:
@@ -295,9 +418,12 @@ def test_patterns_let_good_values_through(name: str, value: str) -> None:
     [
         ("TwilioSecretId", ""),
         ("TwilioSecretId", "arn:aws:ssm:us-east-1:123456789012:parameter/twilio"),
+        ("WebhookSecretId", "arn:aws:ssm:us-east-1:123456789012:parameter/keys"),
         ("TwilioSecretKmsKeyArn", "alias/twilio"),
         ("TwilioStudioBaseUrl", "http://studio.twilio.com"),
         ("AllowedFlowSids", "FW1"),
+        ("SweepFlowSids", "FW" + "0" * 32 + ","),
+        ("SweepScheduleExpression", "hourly"),
         ("EventBusName", ""),
     ],
 )
