@@ -8,7 +8,7 @@ EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins build test lint lock clean
+.PHONY: help run serve stand-ins build test bench bench-sweep lint lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -28,6 +28,12 @@ build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam
 test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest
 
+bench: $(VENV)/.ready ## start, warm path, batch and size, against two references (a quarter of an hour)
+	@$(BIN)/python -m bench
+
+bench-sweep: $(VENV)/.ready ## the sweep against a loop with Twilio's SDK, and how lists grow
+	@$(BIN)/python -m bench.sweep
+
 lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -38,6 +44,8 @@ lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
 lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras requirements-dev.in -o requirements-dev.txt
 	$(LOCK) --upgrade --python-version 3.11 -c requirements-dev.txt src/requirements.in -o src/requirements.txt
+	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_sdk/requirements.in -o bench/reference_sdk/requirements.txt
+	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_least/requirements.in -o bench/reference_least/requirements.txt
 	grep -A999 '^uv==' requirements-dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements-uv.txt
 
 clean: ## remove what the other targets made

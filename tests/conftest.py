@@ -124,7 +124,7 @@ def environment(
     }.items():
         monkeypatch.setenv(name, value)
     _service.cache_clear()
-    aws.client.cache_clear()  # type: ignore[attr-defined]
+    aws.clients.cache_clear()
     return monkeypatch
 
 

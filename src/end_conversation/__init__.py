@@ -3,7 +3,7 @@
 An event's way through the modules, each of which imports only those above it:
 
 errors, deadline            what can go wrong, and how long it may take
-observability               the logger and the metrics
+observability, once         the logger and the metrics; values that are made once
 schema, command, config     what is asked for, and how this deployment is set up
 aws, secret, credentials    AWS Secrets Manager, and what the Twilio secret holds
 connection, gate, studio    Twilio's Studio API

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from end_conversation import eventbridge, http_api, sqs
@@ -12,6 +11,7 @@ from end_conversation.deadline import ANSWER_MARGIN, HTTP_BUDGET, WARM_UP_LIMIT,
 from end_conversation.errors import EndConversationError
 from end_conversation.invocation import Invocation, Request
 from end_conversation.observability import metrics_of
+from end_conversation.once import Once
 from end_conversation.service import Service
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
             case "sqs":
                 return sqs.handle(invocation, event)
             case "eventbridge":
-                result = invocation.carry_out(lambda: eventbridge.request_of(event), event_id=event.get("id"))
+                result = invocation.carry_out(lambda: eventbridge.request_of(event))
             case _:
                 result = invocation.carry_out(lambda: Request(event))
         return result.complete().to_json()
@@ -48,13 +48,13 @@ def _trigger(event: object) -> str:
     match event:
         case {"requestContext": _}:
             return http_api.trigger_of(event)
-        case {"Records": [{"eventSource": "aws:sqs"}, *_]}:
+        case {"Records": [*records]} if sqs.is_batch(records):
             return "sqs"
     return "eventbridge" if eventbridge.is_event(event) else "direct"
 
 
 # For the life of the process; a failure is not kept, so that the next request tries again.
-_service = cache(Service.from_environment)
+_service = Once(Service.from_environment)
 
 
 def _warm_up() -> None:

@@ -5,14 +5,14 @@ They are botocore's: what boto3 adds to it would be a tenth of the time to start
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from end_conversation.errors import ConfigurationError
+from end_conversation.once import Once
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -36,13 +36,18 @@ _CONFIG = Config(
 def client(service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
 @overload
 def client(service: Literal["sqs"]) -> SQSClient: ...
-@cache
-def client(service: str) -> object:
+def client(service: str) -> Any:
     """The client of a service, as the environment says (region, endpoint, credentials); safe for threads.
 
     Raises:
         ConfigurationError: botocore lacks a setting, or refuses one.
     """
+    return clients(service)
+
+
+@Once
+def clients(service: str) -> object:
+    """The same without its type."""
     try:
         return botocore.session.get_session().create_client(service, config=_CONFIG)
     except (BotoCoreError, ValueError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import ssl
-from contextlib import suppress
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from socket import socket
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds to find a server's address and open a connection, and once more for the handshake of TLS."""
+"""Seconds to find a server's address, open a connection and agree on TLS."""
 
 _LARGEST_ANSWER = 32 * 1024 * 1024
 
@@ -68,8 +68,11 @@ class Connections:
     def open(self, seconds: float) -> None:
         """Have a connection ready for the next request; if that fails, the request will tell."""
         connection = self._pool._get_conn()  # noqa: SLF001 - urllib3 connects only for a request of its own
-        with suppress(HTTPError, OSError):
+        try:
             self._connect(connection, seconds)
+        except (HTTPError, OSError):
+            # After a failed handshake urllib3 keeps a socket that is none any more.
+            connection.close()
         self._pool._put_conn(connection)  # noqa: SLF001 - as above
 
     def exchange(
@@ -104,7 +107,8 @@ class Connections:
             content = response.read(_LARGEST_ANSWER)
             if response.length:
                 raise ConnectionFailed("the answer is cut short, or too large")
-            reusable = response.isclosed() and not response.will_close
+            final = response.status >= HTTPStatus.OK
+            reusable = final and response.isclosed() and not response.will_close
             return Answer(response.status, response.headers, content)
         except NewConnectionError as error:
             # To urllib3 a refused connection is one that timed out, too.
@@ -131,15 +135,18 @@ class _BoundedHTTPConnection(HTTPConnection):
     def _new_conn(self) -> socket:
         """Connect in time: a name look-up knows no timeout, and each address of a host gets all of it."""
         timeout = self.timeout or CONNECT_TIMEOUT
+        due = monotonic() + timeout
         try:
             connected: socket = call_within(timeout, super()._new_conn)
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"no connection within {timeout} s") from error
+        # What is left of the time is for the handshake of TLS, which keeps to it as a whole.
+        connected.settimeout(max(due - monotonic(), 0.001))
         return connected
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
-    """The same with TLS, whose handshake keeps to the timeout by itself."""
+    """The same with TLS."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -167,6 +174,12 @@ class _BoundedReader(io.RawIOBase):
 
 class _BoundedResponse(HTTPResponse):
     """An answer that is read until an instant."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # Of the interim answers, of which a server may send any, http.client passes over this one only.
+        version, status, reason = super()._read_status()  # type: ignore[misc] # http.client's own
+        interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK
+        return version, HTTPStatus.CONTINUE if interim else status, reason
 
     def __init__(self, sock: socket, due: float, method: str) -> None:
         super().__init__(sock, method=method)

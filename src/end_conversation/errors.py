@@ -69,15 +69,8 @@ class FlowNotAllowed(RequestRejected):
     code = "flow_not_allowed"
 
 
-class CredentialsUnavailable(EndConversationError):
-    """A secret cannot be read from Secrets Manager, or lacks what it needs."""
-
-    code = "credentials_unavailable"
-    metric = "CredentialsUnavailable"
-
-
 class TwilioFailure(EndConversationError):
-    """Base of the failures that Twilio has a part in.
+    """Base of the failures that may come with an answer of Twilio's.
 
     Attributes:
         http_status: status of Twilio's last answer, if there was one.
@@ -118,6 +111,13 @@ class ExecutionNotFound(TwilioFailure):
     code = "execution_not_found"
     metric = "ExecutionsNotFound"
     permanent = True
+
+
+class CredentialsUnavailable(TwilioFailure):
+    """A secret cannot be read from Secrets Manager, or lacks what it needs."""
+
+    code = "credentials_unavailable"
+    metric = "CredentialsUnavailable"
 
 
 class CredentialsRejected(TwilioFailure):

@@ -26,11 +26,12 @@ class Gate:
             self._inside += 1
             return True
 
-    def leave(self, *, throttled: bool) -> None:
-        """Give the place back, and tell whether the request was refused for coming too fast."""
+    def leave(self, *, throttled: bool | None) -> None:
+        """Give the place back, and tell whether the request came too fast, where the answer said so."""
         with self._changed:
             self._inside -= 1
-            self._limit = (
-                max(1.0, self._limit / 2) if throttled else min(self._most, self._limit + 1 / self._limit)
-            )
+            if throttled:
+                self._limit = max(1.0, self._limit / 2)
+            elif throttled is not None:
+                self._limit = min(self._most, self._limit + 1 / self._limit)
             self._changed.notify_all()

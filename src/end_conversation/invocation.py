@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from end_conversation.service import Result, Service
 
 
+NOT_ENDED = "conversation_not_ended"
+
+
 class Request(NamedTuple):
     """What a trigger brings.
 
@@ -71,41 +74,43 @@ class Invocation:
         for metric, key in (("ExecutionsEnded", "ended"), ("ExecutionsAlreadyEnded", "already_ended")):
             if keys[key]:
                 count(metric, keys[key])
+        if command.execution_sid is None:
+            keys["execution_sids"] = [execution.sid for execution in result.executions]
         for sid, error in result.failed:
             self.report(error, keys | {"execution_sid": sid})
         if not result.failed:
-            if command.execution_sid is None:
-                keys["execution_sids"] = [execution.sid for execution in result.executions]
-            logger.info("conversation_ended", extra=self._present(keys))
+            logger.info("conversation_ended", extra=self.named(keys))
         return result
 
     @contextmanager
-    def reporting(self, keys: dict[str, Any]) -> Iterator[None]:
+    def reporting(self, keys: dict[str, Any], message: str = NOT_ENDED) -> Iterator[None]:
         """Log and count the failure that comes out; one that nobody foresaw comes out as InternalError.
 
         Args:
             keys: what to log with it; may grow meanwhile.
+            message: of the log line.
         """
         try:
             yield
         except EndConversationError as error:
-            self.report(error, keys)
+            self.report(error, keys, message)
             raise
         except Exception as defect:  # noqa: BLE001 - becomes an answer; one record never takes others along
             # The text of an exception that nobody foresaw may hold anything: where it happened says enough.
             frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
             unforeseen = InternalError(f"unforeseen {type(defect).__name__}")
-            self.report(unforeseen, keys | {"frames": frames})
+            self.report(unforeseen, keys | {"frames": frames}, message)
             raise InternalError("a defect of the function; its log has the details") from None
 
-    def report(self, error: EndConversationError, keys: dict[str, Any]) -> None:
+    def report(self, error: EndConversationError, keys: dict[str, Any], message: str = NOT_ENDED) -> None:
         """Log and count a failure."""
         if error.metric:
             count(error.metric)
         log = logger.warning if error.permanent else logger.error
         told = {"code": error.code, "detail": str(error)}
-        log("conversation_not_ended", extra=self._present(keys | told | error.facts))
+        log(message, extra=self.named(keys | told | error.facts))
 
-    def _present(self, keys: dict[str, Any]) -> dict[str, Any]:
+    def named(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Those of the keys that have a value, and the invocation's own."""
         named = {"trigger": self.trigger, "function_request_id": self.request_id} | keys
         return {key: value for key, value in named.items() if value is not None}

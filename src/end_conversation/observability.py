@@ -7,14 +7,16 @@ time, so the metrics of the current one are module state; the lock is for the th
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from threading import RLock
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.exceptions import InvalidLoggerSamplingRateError
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
 if TYPE_CHECKING:
@@ -25,11 +27,14 @@ NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "EndConversation"
 
 
 def _make_logger() -> Logger:
+    logging.captureWarnings(capture=True)
+    # Powertools writes Unicode as it is, and cannot write half of a surrogate pair, which JSON can spell.
+    serializer = partial(json.dumps, default=str, separators=(",", ":"))
     try:
-        made = Logger(service=SERVICE)
-    except ValueError:
-        # No such level. Config refuses it at the first request, which has to be able to log that.
-        made = Logger(service=SERVICE, level=logging.INFO)
+        made = Logger(service=SERVICE, json_serializer=serializer)
+    except (ValueError, InvalidLoggerSamplingRateError):
+        # No such level, or rate. The first request has to be able to log; Config refuses the level then.
+        made = Logger(service=SERVICE, json_serializer=serializer, level=logging.INFO, sampling_rate=0.0)
     own = logging.getLogger(SERVICE)
     own.propagate = False
     # What libraries say is a JSON line too, never their DEBUG, whatever our level: botocore's has secrets.
@@ -37,7 +42,6 @@ def _make_logger() -> Logger:
     root.handlers = [*own.handlers]
     for library in (root, logging.getLogger("botocore"), logging.getLogger("urllib3")):
         library.setLevel(logging.WARNING)
-    logging.captureWarnings(capture=True)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
@@ -10,6 +11,9 @@ from end_conversation.errors import FieldError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+
+_NAME = re.compile(r"[A-Za-z_-]{1,32}", re.ASCII)
 
 
 def compiled(
@@ -23,7 +27,7 @@ def compiled(
 
     def check(payload: object) -> dict[str, Any]:
         if not isinstance(payload, dict):
-            raise InvalidRequest("the command is not a JSON object")
+            raise InvalidRequest("the payload is not a JSON object")
         given = {name: payload.get(name) for name in schema["properties"]}
         if schema.get("additionalProperties") is False:
             given = payload | given
@@ -44,7 +48,9 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
         match error.rule:
             case "additionalProperties":
                 for unknown in error.value.keys() - error.definition["properties"].keys():
-                    yield FieldError(str(unknown)[:64], "is unknown")
+                    # What is no name may be anything, and is not repeated.
+                    name = str(unknown) if _NAME.fullmatch(str(unknown)) else "a field"
+                    yield FieldError(name, "is unknown")
             case "type" if error.value is None:
                 yield FieldError(field, "is required")
             case "type":

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from end_conversation import eventbridge
 from end_conversation.aws import CALL_LIMIT, client
 from end_conversation.command import from_milliseconds, parse_json
@@ -22,6 +20,16 @@ from end_conversation.studio import CONCURRENCY
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation
+
+
+def is_batch(records: list[object]) -> bool:
+    """Whether these are messages of SQS, each with the id by which it can be reported."""
+    return bool(records) and all(
+        isinstance(record, dict)
+        and record.get("eventSource") == "aws:sqs"
+        and isinstance(record.get("messageId"), str)
+        for record in records
+    )
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +54,8 @@ def _request(record: dict[str, Any]) -> Request:
     if not isinstance(body, str):
         raise InvalidRequest("the body is no text")
     payload = parse_json(body)
-    sent_at = from_milliseconds(record.get("attributes", {}).get("SentTimestamp"))
+    attributes = record.get("attributes")
+    sent_at = from_milliseconds(attributes.get("SentTimestamp") if isinstance(attributes, dict) else None)
     if not eventbridge.is_event(payload):
         return Request(payload, sent_at)
     request = eventbridge.request_of(payload)
@@ -65,17 +74,17 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
             min(CALL_LIMIT, invocation.deadline.remaining()),
             lambda: client("sqs").send_message(
                 QueueUrl=queue_url,
-                MessageBody=record["body"],
+                MessageBody=record.get("body", ""),
                 MessageAttributes={
                     "code": {"DataType": "String", "StringValue": code},
                     "message_id": {"DataType": "String", "StringValue": message_id},
                 },
             ),
         )
-    except (EndConversationError, ClientError, BotoCoreError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs this message only
         logger.error("message_not_dead_lettered", extra=keys | {"detail": type(error).__name__})
         return False
-    logger.warning("message_dead_lettered", extra=keys)
+    logger.info("message_dead_lettered", extra=keys)
     return True
 
 

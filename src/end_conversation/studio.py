@@ -20,6 +20,7 @@ from end_conversation.command import EXECUTION_SID, parse_date_time
 from end_conversation.connection import ConnectionFailed, Connections
 from end_conversation.errors import (
     CredentialsRejected,
+    CredentialsUnavailable,
     EndConversationError,
     ExecutionNotFound,
     TwilioError,
@@ -56,6 +57,7 @@ RETRIED = frozenset((429, 500, 502, 503, 504))
 _RANDOM = random.SystemRandom()
 
 _ALREADY_ENDED = 20409
+_LARGEST_CODE = 999_999
 _LONGEST_RETRY_AFTER = 24 * 60 * 60
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _ERROR_PAGE = re.compile(r"/errors/(\d{5,6})$", re.ASCII)
@@ -103,7 +105,7 @@ class _Answer:
     def error_code(self) -> int | None:
         """Twilio's code of the error: in a body of its own kind, or the page that an RFC 9457 one names."""
         match self.content:
-            case {"code": int(code)} if not isinstance(code, bool):
+            case {"code": int(code)} if 0 < code <= _LARGEST_CODE and code is not True:
                 return code
             case {"type": str(page)} if found := _ERROR_PAGE.search(page):
                 return int(found[1])
@@ -121,6 +123,8 @@ class _Answer:
     def ended_execution(self, sid: str) -> EndedExecution | None:
         """The Execution that the answer describes, if it is over."""
         if self.status != HTTPStatus.OK or self.content.get("status") != "ended":
+            return None
+        if self.content.get("sid", sid) != sid:
             return None
         created, updated = self.content.get("date_created"), self.content.get("date_updated")
         return EndedExecution(
@@ -192,6 +196,7 @@ class Studio:
         until = until.replace(microsecond=0)
         before = (until + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
         query: dict[str, str | int] = {"status": "active", "DateCreatedTo": before, "PageSize": PAGE_SIZE}
+        seen: set[object] = {None}
         while True:
             answer = self._call("GET", f"/v2/Flows/{flow_sid}/Executions?{urlencode(query)}", deadline)
             match answer.content:
@@ -204,10 +209,11 @@ class Studio:
                     raise answer.failure(TwilioError, f"Twilio answered {answer.status} and no list")
             if not next_page_url:
                 return
-            following = query | _page_position(next_page_url)
-            if following.get("PageToken") == query.get("PageToken"):
+            query |= _page_position(next_page_url)
+            token = query.get("PageToken")
+            if token in seen:
                 raise answer.failure(TwilioError, "Twilio's list does not go on")
-            query = following
+            seen.add(token)
 
     def _call(self, method: str, path: str, deadline: Deadline, body: str = "") -> _Answer:
         """An answer that trying again would not change."""
@@ -242,7 +248,10 @@ class Studio:
         sent_at = monotonic()
         answer = self._send(method, path, deadline, body, credentials)
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            newer = self._credentials.renew(credentials, sent_at, deadline)
+            try:
+                newer = self._credentials.renew(credentials, sent_at, deadline)
+            except CredentialsUnavailable as error:
+                raise answer.failure(CredentialsUnavailable, str(error)) from error
             if newer is not None:
                 answer = self._send(method, path, deadline, body, newer)
         match answer.status:
@@ -263,7 +272,7 @@ class Studio:
         """
         if not self._gate.enter(deadline.remaining()):
             raise TwilioTimeout("there is no time left to ask Twilio")
-        throttled = False
+        throttled: bool | None = None
         try:
             answer = self._exchange(method, path, min(TRY_TIMEOUT, deadline.remaining()), body, credentials)
             throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS

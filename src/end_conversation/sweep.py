@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,11 +19,13 @@ from end_conversation.errors import (
     EndConversationError,
     ExecutionNotFound,
     FieldError,
+    InternalError,
     InvalidRequest,
     TwilioThrottled,
 )
 from end_conversation.invocation import Invocation
 from end_conversation.observability import count, logger, metrics_of
+from end_conversation.once import Once
 from end_conversation.schema import compiled
 from end_conversation.service import Service, badness
 from end_conversation.studio import TRY_TIMEOUT
@@ -74,7 +76,7 @@ class Sweep:
         return cls(
             flow_sids=tuple(dict.fromkeys(flow_sids)),
             older_than=timedelta(minutes=default["older_than_minutes"] if minutes is None else minutes),
-            limit=given["limit"],
+            limit=given["limit"] and int(given["limit"]),
             dry_run=bool(given["dry_run"]),
         )
 
@@ -98,7 +100,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
     """
     seconds = context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN
     invocation = Invocation("sweep", context.aws_request_id, Deadline(seconds), _service)
-    with metrics_of("sweep"), invocation.reporting({}):
+    with metrics_of("sweep"), invocation.reporting({}, "sweep_failed"):
         sweep = Sweep.parse(event)
         service = invocation.service()
         for flow_sid in sweep.flow_sids:
@@ -129,16 +131,16 @@ class _Run:
         stuck = [Stuck(flow_sid, sid) for flow_sid, sids in self._found.items() for sid in reversed(sids)]
         count("StuckExecutions", len(stuck))
         pending = deque(() if self._sweep.dry_run else stuck[: self._sweep.limit])
-        left_out = 0 if self._sweep.dry_run else len(stuck) - len(pending)
         tally = self._end(pending)
         for one, throttled in self._throttled.items():
             self._fail(one, throttled, tally)
-        if len(self._unlisted) == len(self._sweep.flow_sids):
+        if not stuck and len(self._unlisted) == len(self._sweep.flow_sids):
             raise min(self._unlisted.values(), key=badness)
         for flow_sid, error in self._unlisted.items():
             self._invocation.report(error, {"flow_sid": flow_sid})
-        failed = any(outcome == "failed" for _, outcome in tally)
-        return self._result(tally, complete=not (left_out or pending or failed or self._unlisted))
+        ended = sum(number for (_, outcome), number in tally.items() if outcome == "ended")
+        everything = self._sweep.dry_run or ended == len(stuck)
+        return self._result(tally, complete=everything and not self._unlisted)
 
     def _list(self, flow_sid: str, until: datetime, deadline: Deadline) -> None:
         found = self._found[flow_sid] = {}
@@ -176,18 +178,20 @@ class _Run:
                 continue
             except EndConversationError as error:
                 self._fail(one, error, tally)
+            except Exception as defect:  # noqa: BLE001 - costs this one only, untold
+                self._fail(one, InternalError(f"unforeseen {type(defect).__name__}"), tally)
             else:
                 tally[one.flow_sid, "ended"] += 1
                 count("ExecutionsAlreadyEnded" if ended.already_ended else "ExecutionsEnded")
-                logger.info(
-                    "execution_ended",
-                    extra={"trigger": "sweep", "flow_sid": one.flow_sid, "execution_sid": one.sid},
-                )
+                self._log("execution_ended", {"flow_sid": one.flow_sid, "execution_sid": one.sid})
             self._throttled.pop(one, None)
 
     def _fail(self, one: Stuck, error: EndConversationError, tally: Counter[tuple[str, str]]) -> None:
         tally[one.flow_sid, "failed"] += 1
         self._invocation.report(error, {"flow_sid": one.flow_sid, "execution_sid": one.sid})
+
+    def _log(self, message: str, keys: dict[str, Any]) -> None:
+        logger.info(message, extra=self._invocation.named(keys))
 
     def _result(self, tally: Counter[tuple[str, str]], *, complete: bool) -> dict[str, Any]:
         flows = []
@@ -200,7 +204,7 @@ class _Run:
             }
             if error := self._unlisted.get(flow_sid):
                 flow["error"] = error.code
-            logger.info("flow_swept", extra=flow | {"trigger": "sweep", "dry_run": self._sweep.dry_run})
+            self._log("flow_swept", flow | {"dry_run": self._sweep.dry_run})
             flows.append(flow)
         return {"dry_run": self._sweep.dry_run, "complete": complete, "flows": flows}
 
@@ -221,4 +225,4 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
     return checked
 
 
-_service = cache(partial(Service.from_environment, CONCURRENCY))
+_service = Once(partial(Service.from_environment, CONCURRENCY))

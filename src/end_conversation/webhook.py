@@ -35,6 +35,9 @@ TOLERANCE = 300
 RENEWAL_INTERVAL = 60.0
 """Seconds between two readings of the keys for the sake of a signature that none of them made."""
 
+FAILURE_PAUSE = 5.0
+"""Seconds after a failure to read the keys for which they are not asked for again."""
+
 SHORTEST_KEY = 24
 """Bytes that the specification asks of a key at least."""
 
@@ -121,6 +124,7 @@ class Verifier:
         self._lock = Lock()
         # By the wall clock, as the secret's own age is.
         self._renewed_at = 0.0
+        self._failed_at = 0.0
 
     def check(self, signed: Signed, body: bytes, deadline: Deadline) -> None:
         """Refuse a request that nobody with a key has signed.
@@ -130,7 +134,7 @@ class Verifier:
             CredentialsUnavailable: there are no keys to be had.
         """
         asked_at = monotonic()
-        keys = self._keys.get(deadline)
+        keys = self._get(deadline)
         if signed.is_by(keys, body):
             return
         if self._may_renew():
@@ -143,6 +147,16 @@ class Verifier:
             if newer is not None and signed.is_by(newer, body):
                 return
         raise InvalidSignature("signature_unknown")
+
+    def _get(self, deadline: Deadline) -> Keys:
+        """The keys; where there are none to be had, forgers do not make us ask with every request."""
+        if 0 <= time.time() - self._failed_at < FAILURE_PAUSE:
+            raise CredentialsUnavailable("the signing keys could not be read a moment ago")
+        try:
+            return self._keys.get(deadline)
+        except CredentialsUnavailable:
+            self._failed_at = time.time()
+            raise
 
     def _may_renew(self) -> bool:
         """Whether a minute has gone by, whatever came of the last time: forgers must not set the pace."""

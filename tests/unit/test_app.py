@@ -159,6 +159,31 @@ def test_a_success_is_one_line(function: Function, command: dict[str, str], trig
     assert line.items() >= (command | given_for_logs | {"trigger": trigger}).items()
 
 
+@pytest.mark.parametrize("trigger", ["http", "eventbridge"])
+def test_half_a_character_does_not_cost_a_line(
+    function: Function, command: dict[str, str], trigger: str
+) -> None:
+    """JSON can spell half of a surrogate pair, which UTF-8 cannot."""
+    event = by_every_trigger(command)[trigger] | {"id": "\ud800"}
+    if trigger == "http":
+        event["requestContext"]["requestId"] = "\ud800"
+    function(event)
+    (line,) = function.logs
+    assert line["message"] == "conversation_ended"
+
+
+def test_a_refusal_without_a_secret_to_read_again_has_twilios_facts(
+    function: Function, studio: Studio, secrets_manager: SecretsManager, command: dict[str, str]
+) -> None:
+    """Twilio's request id is with every failure that Twilio has a part in."""
+    function(command)
+    studio.credentials = set()
+    secrets_manager.error = "InternalServiceError"
+    function(by_every_trigger(command)["http"])
+    (line,) = function.logs
+    assert (line["code"], line["http_status"], line["twilio_code"]) == ("credentials_unavailable", 401, 20003)
+
+
 def test_a_failure_is_one_line(function: Function, studio: Studio, command: dict[str, str]) -> None:
     """ERROR, with the code, Twilio's code and Twilio's request id."""
     studio.fail(status=429, headers={"Retry-After": "3600"})

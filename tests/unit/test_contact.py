@@ -311,6 +311,9 @@ def test_a_partial_failure_is_counted_for_each_execution(
     with pytest.raises(TwilioError):
         function(COMMAND)
     assert function.metrics == {"ExecutionsEnded": 2, "TwilioErrors": 1}
+    ended_sids = set(function.logs[0]["execution_sids"])
+    assert len(ended_sids) == 2
+    assert not ended_sids & active(studio)
     (line,) = function.logs
     assert (line["code"], line["ended"], line["level"]) == ("twilio_error", 2, "ERROR")
     assert line["execution_sid"] in active(studio)

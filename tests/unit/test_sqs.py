@@ -11,6 +11,7 @@ from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
 from end_conversation import studio as studio_module
+from end_conversation.errors import InvalidRequest
 from local.studio import Studio
 
 POISON = "not json"
@@ -129,6 +130,34 @@ def test_a_message_that_cannot_be_moved_is_reported(
     environment.setenv("DEAD_LETTER_QUEUE_URL", dead_letter_queue.url + "-gone")
     assert failed(function(batch(POISON))) == {"m0"}
     assert "message_not_dead_lettered" in [line["message"] for line in function.logs]
+
+
+def test_a_cold_batch_reads_the_secret_once(
+    function: Function, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """Ten records that all find nothing set up yet set it up once."""
+    assert function(batch(*commands(studio, 10))) == {"batchItemFailures": []}
+    assert len(secrets_manager.reads) == 1
+
+
+@pytest.mark.parametrize("record", [{}, {"body": None}, {"body": 7}, {"body": "{}", "attributes": None}])
+def test_a_malformed_record_takes_nobody_along(
+    function: Function, studio: Studio, dead_letter_queue: Any, record: dict[str, Any]
+) -> None:
+    """It is reported or moved, and its neighbour is done."""
+    (good,) = commands(studio, 1)
+    records = [*batch(good)["Records"], {"eventSource": "aws:sqs", "messageId": "odd"} | record]
+    assert failed(function({"Records": records})) <= {"odd"}
+    assert is_ended(studio, good)
+
+
+@pytest.mark.parametrize("records", [[None], [{"eventSource": "aws:sqs"}], [{"messageId": "a"}]])
+def test_records_without_ids_are_no_batch(function: Function, studio: Studio, records: list[Any]) -> None:
+    """What could not be reported is refused as a whole, before anything is done."""
+    good = batch(*commands(studio, 1))["Records"]
+    with pytest.raises(InvalidRequest):
+        function({"Records": good + records})
+    assert not studio.requests
 
 
 def test_ten_records_take_as_long_as_one(function: Function, studio: Studio) -> None:

@@ -1,8 +1,10 @@
 """The client of Twilio's Studio API, against a stand-in that fails in every way."""
 
+import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -293,6 +295,62 @@ def test_one_connection_is_kept(end: End, studio: Studio) -> None:
         end(studio.seed(FLOW_SID).sid)
         failure(end)
     assert studio.connections == 1
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_interim_answer_is_not_the_answer(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, *, apart: bool
+) -> None:
+    """103 may come before any answer, in one packet with it or before."""
+    sid = "FN" + "9" * 32
+    body = json.dumps({"sid": sid, "status": "ended"}).encode()
+    parts = [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: "]
+    parts[1] += str(len(body)).encode() + b"\r\n\r\n" + body
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(65536)
+            for part in parts if apart else [b"".join(parts)]:
+                connection.sendall(part)
+                time.sleep(0.05)
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert client().end(FLOW_SID, sid, Deadline(5)).sid == sid
+        thread.join()
+
+
+def test_an_answer_about_another_execution_is_none(end: End, studio: Studio) -> None:
+    """That one is ended says nothing about the one that was asked for."""
+    studio.fail(status=200, body='{"sid": "FN' + "8" * 32 + '", "status": "ended"}', times=None)
+    assert type(failure(end)) is TwilioError
+
+
+def test_a_handshake_that_failed_at_the_start_is_survived(
+    environment: pytest.MonkeyPatch, studio: Studio
+) -> None:
+    """The next request makes a connection of its own."""
+    environment.setattr(studio_module, "BACKOFF", 0.001)
+    environment.setenv("TWILIO_STUDIO_BASE_URL", studio.url.replace("http:", "https:"))
+    studio_client = client()
+    studio_client.connect(Deadline(5))
+    with pytest.raises(TwilioError, match="SSLError"):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+
+
+def test_the_handshake_has_what_the_connection_left(environment: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and never agrees on TLS costs the connect timeout once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment.setenv("TWILIO_STUDIO_BASE_URL", f"https://127.0.0.1:{server.getsockname()[1]}")
+        studio_client = client()
+        studio_client._credentials.get(Deadline(5))
+        began = monotonic()
+        with pytest.raises(TwilioTimeout):
+            studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.5))
+        assert monotonic() - began < 0.8
 
 
 def test_a_connection_that_was_closed_is_replaced(end: End, studio: Studio) -> None:

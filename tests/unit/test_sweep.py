@@ -14,7 +14,6 @@ from end_conversation.errors import (
     ExecutionNotFound,
     FlowNotAllowed,
     InvalidRequest,
-    TwilioError,
     TwilioThrottled,
 )
 from end_conversation.gate import Gate
@@ -218,8 +217,8 @@ def test_what_was_found_of_a_broken_list_is_ended(
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", status=500)
-    with pytest.raises(TwilioError):
-        sweep(EVENT)
+    result = sweep(EVENT)
+    assert (result["complete"], flow(result)["ended"], flow(result)["error"]) == (False, 2, "twilio_error")
     assert len(active(studio)) == 4
 
 
@@ -330,6 +329,37 @@ def test_the_same_flow_twice_is_swept_once(sweep: Function, studio: Studio) -> N
     assert sweep({"flow_sids": [FLOW_SID, FLOW_SID]})["flows"] == [
         {"flow_sid": FLOW_SID, "stuck": 2, "ended": 2, "failed": 0}
     ]
+
+
+def test_a_limit_may_be_written_with_a_point(sweep: Function, studio: Studio) -> None:
+    """To JSON Schema 2.0 is an integer."""
+    seed(studio, 4)
+    assert flow(sweep(EVENT | {"limit": 2.0}))["ended"] == 2
+
+
+def test_a_defect_costs_one_execution_and_is_told(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as failed, and its text stays out of the log."""
+    seed(studio, 3)
+    whole = studio_module._json_object
+    broken = iter([False, False, True])
+
+    def json_object(content: bytes) -> dict[str, Any]:
+        return {}[CONTACT] if next(broken, False) else whole(content)
+
+    monkeypatch.setattr(studio_module, "_json_object", json_object)
+    result = sweep(EVENT)
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 2, 1)
+    assert [line["code"] for line in sweep.logs if line["level"] == "ERROR"] == ["internal_error"]
+    assert CONTACT not in sweep.output
+
+
+def test_an_unknown_field_that_is_no_name_is_not_repeated(sweep: Function) -> None:
+    """It may hold anything."""
+    with pytest.raises(InvalidRequest, match="a field is unknown"):
+        sweep(EVENT | {CONTACT: 1})
+    assert CONTACT not in sweep.output
 
 
 def test_a_gate_gives_way_and_recovers() -> None:
