@@ -101,7 +101,8 @@ def reference(name: str, scratch: Path, python: Path, *, bytecode: bool) -> Tree
     # No links into uv's cache: the files' modes are about to change.
     subprocess.run(
         [
-            *(str(TOOLS / "uv"), "pip", "install", "--quiet", "--no-compile-bytecode", "--link-mode", "copy"),
+            *(str(TOOLS / "uv"), "pip", "install", "--quiet", "--system-certs"),
+            *("--no-compile-bytecode", "--link-mode", "copy"),
             *("--python", str(python), "--target", str(path)),
             *("--require-hashes", "-r", str(source / "requirements.txt")),
         ],

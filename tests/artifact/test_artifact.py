@@ -46,7 +46,17 @@ def runtime(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", interpreter, venv], check=True)
     python = str(venv / "bin/python")
-    install = [*uv, "pip", "install", "--quiet", "--python", python, "-c", ROOT / "requirements-dev.txt"]
+    install = [
+        *uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--system-certs",
+        "--python",
+        python,
+        "-c",
+        ROOT / "requirements-dev.txt",
+    ]
     subprocess.run([*install, "awslambdaric"], check=True)
     return python
 
