@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from local import samples
-from local.relay import relay
+from local.relay import NETWORK, relay
 from local.stand_ins import StandIns, at_fixed_ports
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +28,7 @@ ENVIRONMENT = os.environ | {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "SAM_CLI_TELEMETRY": "0",
+    "SAM_DOCKER_NETWORK": NETWORK,
 }
 CONFIGURATION = ["--config-file", "samplesconfig.toml"]
 

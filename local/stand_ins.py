@@ -73,7 +73,7 @@ def main() -> None:
             print(f"AWS:           {ready.aws.url}, with the secret {SECRET_ID}", flush=True)
             try:
                 stack.enter_context(relay())
-                print(f"sam local:     both as {HOST}, in the Docker network {NETWORK}")
+                print(f"sam local:     both as {HOST}, after export SAM_DOCKER_NETWORK={NETWORK}")
             except RuntimeError as error:
                 print(f"sam local:     its containers cannot reach them: {error}")
             print("Ctrl-C ends it.", flush=True)
