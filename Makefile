@@ -8,7 +8,7 @@ EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins build test bench bench-sweep lint lock clean
+.PHONY: help run serve stand-ins build test soak bench bench-sweep lint lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -27,6 +27,9 @@ build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam
 
 test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest
+
+soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
+	@$(BIN)/python -m soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.ready ## start, warm path, batch and size, against two references (a quarter of an hour)
 	@$(BIN)/python -m bench

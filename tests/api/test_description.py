@@ -130,8 +130,6 @@ def test_the_api_keeps_to_its_description(api: Api, tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent))),
         "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
     }
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Tested: 2\b", done.stdout), done.stdout

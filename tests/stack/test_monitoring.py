@@ -1,4 +1,4 @@
-"""Alarms, dashboard, saved queries and permissions name what there is, and nothing else."""
+"""Alarms, dashboard and saved queries name what there is, and nothing else."""
 
 import ast
 import json
@@ -9,15 +9,12 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample
-from doubles import SecretsManager
+from conftest import Function, sample
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
-from stack import ROOT, of_type, resources, template, values
+from stack import ROOT, of_type, resources, template
 
-from end_conversation import app, aws, sweep
-from local.aws import Aws
-from local.stand_ins import stand_ins
+from local import samples
 from local.studio import Studio
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -134,6 +131,7 @@ def test_code_emits_what_the_readme_lists() -> None:
 
 def test_metrics_have_the_dimensions_that_are_asked_for(function: Function, studio: Studio) -> None:
     """The function emits its metrics in the template's namespace, with service and trigger and no other."""
+    samples.seed(studio, sample("direct"))
     function(sample("direct"))
     (document,) = [line for line in function.lines if "_aws" in line]
     (directive,) = document["_aws"]["CloudWatchMetrics"]

@@ -1,0 +1,58 @@
+"""A process of the function under the Runtime Interface Emulator, to be killed at any moment."""
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+from local.rie import Emulated, Outcome
+
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
+
+
+class Sandbox(Emulated):
+    """The function, as ``Emulated`` runs it.
+
+    Attributes:
+        busy: whether it is working on an event.
+        peak_memory: the most that one of its processes needed so far, in bytes.
+    """
+
+    busy = False
+    peak_memory = 0
+
+    def invoke(self, event: object) -> Outcome:
+        """Send an event, and wait for what comes of it."""
+        self.busy = True
+        try:
+            return super().invoke(event)
+        finally:
+            self.busy = False
+            self.look_at_memory()
+
+    def kill(self) -> int:
+        """Kill the function's process, which Lambda then replaces; tells how many there were."""
+        processes = self._processes()
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return len(processes)
+
+    def look_at_memory(self) -> None:
+        """Bring ``peak_memory`` up to date."""
+        for process in self._processes():
+            # It may be gone by now.
+            with contextlib.suppress(OSError):
+                if found := _PEAK.search(Path(f"/proc/{process}/status").read_text()):
+                    self.peak_memory = max(self.peak_memory, int(found[1]) * 1024)
+
+    def emulator_log(self) -> str:
+        """What the emulator itself wrote, and the function to its standard error."""
+        return Path(f"/proc/{self._process.pid}/fd/2").read_text(errors="replace")
+
+    def _processes(self) -> list[int]:
+        with contextlib.suppress(OSError):
+            threads = Path(f"/proc/{self._process.pid}/task").iterdir()
+            return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+        return []
