@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -81,6 +81,14 @@ class Function:
                 if metric["Unit"] == "Count":
                     sums[metric["Name"]] = sums.get(metric["Name"], 0) + sum(line[metric["Name"]])
         return sums
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether it comes true in time: a server counts a connection a little after its client has it."""
+    due = monotonic() + seconds
+    while not condition() and monotonic() < due:
+        sleep(0.005)
+    return condition()
 
 
 def secret_text(**fields: str) -> str:

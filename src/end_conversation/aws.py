@@ -45,10 +45,14 @@ def client(service: str) -> Any:
     return clients(service)
 
 
+# What it loads serves the next client too.
+_session = Once(botocore.session.get_session)
+
+
 @Once
 def clients(service: str) -> object:
     """The same without its type."""
     try:
-        return botocore.session.get_session().create_client(service, config=_CONFIG)
+        return _session().create_client(service, config=_CONFIG)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"no client of AWS can be made: {type(error).__name__}") from error

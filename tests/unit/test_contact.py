@@ -263,7 +263,7 @@ def test_several_are_ended_at_once(function: Function, studio: Studio) -> None:
     """One contact's Executions take as long as the slowest of them."""
     for _ in range(8):
         seed(studio)
-    studio.fail(method="POST", delay=0.1, times=None)
+    studio.fail(method="POST", delay=0.3, times=None)
     function(COMMAND)
     assert studio.most_at_once == 8
 

@@ -136,8 +136,8 @@ def test_a_secrets_manager_that_hangs_is_given_up(
     setattr(secrets_manager, fault, 20.0 if fault == "delay" else 0.3)
     began = monotonic()
     with pytest.raises(CredentialsUnavailable, match="in time"):
-        get(secret, 1.0)
-    assert monotonic() - began < 0.9
+        get(secret, 2.0)
+    assert monotonic() - began < 1.8
 
 
 def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyPatch) -> None:
@@ -160,9 +160,9 @@ def test_concurrent_callers_share_a_failure(secret: Secret[str], secrets_manager
     secrets_manager.delay = 20.0
     began = monotonic()
     with ThreadPoolExecutor(10) as threads:
-        outcomes = list(threads.map(lambda _: failure(secret, 1.0), range(10)))
+        outcomes = list(threads.map(lambda _: failure(secret, 2.0), range(10)))
     assert all(outcomes)
-    assert monotonic() - began < 0.95
+    assert monotonic() - began < 1.9
     assert len(secrets_manager.reads) == 1
 
 
@@ -236,5 +236,5 @@ def test_a_reader_that_hangs_does_not_hold_up_others(
     assert secrets_manager.asked.wait(5)
     began = monotonic()
     assert failure(secret, 0.1)
-    assert monotonic() - began < 0.5
+    assert monotonic() - began < 0.9
     other.join()

@@ -161,13 +161,13 @@ def test_records_without_ids_are_no_batch(function: Function, studio: Studio, re
 
 
 def test_ten_records_take_as_long_as_one(function: Function, studio: Studio) -> None:
-    """With 200 ms of latency, ten at once stay well under a second."""
+    """With 200 ms of latency, ten at once stay far below ten times that."""
     function(batch(*commands(studio, 1)))
     studio.fail(delay=0.2, times=None)
     ten = commands(studio, 10)
     began = monotonic()
     assert function(batch(*ten)) == {"batchItemFailures": []}
-    assert monotonic() - began < 0.8
+    assert monotonic() - began < 1.2
     assert all(is_ended(studio, command) for command in ten)
     assert studio.most_at_once == 10
 
