@@ -23,7 +23,6 @@ _DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d))", re.ASCII
 )
 _LEAP_SECOND = "60"
-_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,8 @@ class Command:
         if (given["execution_sid"] is None) == (given["contact"] is None):
             error = FieldError("execution_sid", "or contact must be given, and not both")
             raise InvalidRequest.of_fields(error)
-        latest = min(sent_at or _LAST, datetime.now(UTC))
+        now = datetime.now(UTC)
+        latest = min(sent_at or now, now)
         return cls(
             flow_sid=given["flow_sid"],
             execution_sid=given["execution_sid"],

@@ -15,6 +15,7 @@ from local.executions import Execution
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
+# Not every developer has Debian's browser; .ci/run installs it, so that there the page is always looked at.
 pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver (chromium-driver)"),
     pytest.mark.timeout(120),

@@ -30,6 +30,7 @@ FUNCTIONS = [
     name for name, each in TEMPLATE["Resources"].items() if each["Type"] == "AWS::Serverless::Function"
 ]
 
+# On macOS and Windows Lambda's runtime client does not install; on Linux, and so in CI, nothing is left out.
 needs_emulator = pytest.mark.skipif(bool(rie._missing()), reason=f"no emulator: {rie._missing()}")
 
 
