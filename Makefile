@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CHECKOV := $(VENV)/checkov
 EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins build test soak bench bench-sweep lint lock clean
+.PHONY: help run serve stand-ins build test fuzz soak bench bench-sweep lint security lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -28,6 +29,9 @@ build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam
 test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest
 
+fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage (SECONDS=60 for each; minutes)
+	@PYTHONPATH=src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS))
+
 soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
 	@$(BIN)/python -m soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
 
@@ -44,15 +48,19 @@ lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/sam validate --lint
 
+security: $(CHECKOV)/.ready ## what checkov has against the template
+	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
+
 lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras requirements-dev.in -o requirements-dev.txt
 	$(LOCK) --upgrade --python-version 3.11 -c requirements-dev.txt src/requirements.in -o src/requirements.txt
 	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_sdk/requirements.in -o bench/reference_sdk/requirements.txt
 	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_least/requirements.in -o bench/reference_least/requirements.txt
+	$(LOCK) --upgrade --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
 	grep -A999 '^uv==' requirements-dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements-uv.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .aws-sam .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: requirements-uv.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
@@ -60,4 +68,10 @@ $(VENV)/.ready: requirements-uv.txt requirements-dev.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# It pins much of what it needs, and so cannot live with the others.
+$(CHECKOV)/.ready: $(VENV)/.ready requirements-checkov.txt
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CHECKOV)
+	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements-checkov.txt
 	@touch $@

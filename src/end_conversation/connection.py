@@ -118,7 +118,8 @@ class Connections:
         except TimeoutError:
             raise
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise ConnectionFailed(type(error).__name__) from error
+            # Without its cause, whose text may be what the server sent.
+            raise ConnectionFailed(type(error).__name__) from None
         finally:
             if not reusable:
                 connection.close()

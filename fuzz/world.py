@@ -1,0 +1,234 @@
+"""The function in this process, with all that it talks to, and what may never happen, whatever is sent."""
+
+import contextlib
+import importlib
+import io
+import json
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TextIO
+from unittest.mock import patch
+
+from end_conversation import app, aws, sweep
+from end_conversation.errors import EndConversationError
+from end_conversation.observability import logger
+from end_conversation.webhook import verifier
+from fuzz.inputs import CANARY, CONTACTS, EXECUTIONS, FLOWS, FOREIGN_FLOW, UNKNOWN_FLOW
+from local import signing
+from local.canaries import Canaries, without_told
+from local.executions import Execution, Executions
+from local.rie import HANDLER
+from local.stand_ins import StandIns, stand_ins
+from local.studio import API_KEY
+
+SECONDS = 5.0
+"""What Lambda gives to an invocation. It has to be over by then, with Twilio and AWS at their best."""
+
+AGE_MINUTES = 60
+"""How old the Executions are that may be ended."""
+
+OUTCOMES = {"conversation_ended", "conversation_not_ended"}
+"""The log lines of which there is one for each command."""
+
+_PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(?:/FN[0-9a-fA-F]{32})?", re.ASCII)
+_QUERY = {"status", "DateCreatedTo", "PageSize", "Page", "PageToken"}
+_MAY_ASK = {*FLOWS, UNKNOWN_FLOW}
+
+
+class Finding(AssertionError):
+    """What may never happen has happened."""
+
+
+def insist(holds: object, what: str) -> None:
+    """Raise a Finding unless it holds."""
+    if not holds:
+        raise Finding(what)
+
+
+class Told(NamedTuple):
+    """What came of an invocation.
+
+    Attributes:
+        answer: what the function returned; None if it raised.
+        error: what it raised.
+        lines: what it wrote.
+    """
+
+    answer: Any
+    error: EndConversationError | None
+    lines: list[dict[str, Any]]
+
+    def count(self, *messages: str) -> int:
+        """How many log lines have one of these messages."""
+        return sum(line.get("message") in messages for line in self.lines)
+
+
+@dataclass
+class World:
+    """What there is besides the function.
+
+    Attributes:
+        around: Twilio and AWS.
+        handler: the function's handler; may be another one, to see whether it is found out.
+        sweep: the sweep's handler.
+        happened: how often what came of it.
+        searched: bytes that were searched for canaries.
+        slowest: seconds of the longest invocation.
+        survivors: Executions that nothing may end.
+    """
+
+    around: StandIns
+    handler: Callable[[Any, Any], Any]
+    sweep: Callable[[Any, Any], Any]
+    happened: Counter[str] = field(default_factory=Counter)
+    searched: int = 0
+    slowest: float = 0.0
+    survivors: list[Execution] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._canaries = Canaries(CANARY)
+        self._canaries.plant_credentials(*API_KEY)
+        self._canaries.plant_key(signing.KEY)
+        self._sqs = self.around.aws.sqs()
+
+    def renew(self) -> None:
+        """Have the same Executions as ever, and nothing that was asked."""
+        studio = self.around.studio
+        studio.forget_requests()
+        studio.executions = executions = Executions()
+        now = datetime.now(UTC)
+        some_time_ago, tomorrow = now - timedelta(minutes=AGE_MINUTES), now + timedelta(days=1)
+        executions.add(FLOWS[0], EXECUTIONS[0], contact=CONTACTS[0], date_created=some_time_ago)
+        executions.add(FLOWS[0], EXECUTIONS[1], contact=CONTACTS[1], date_created=some_time_ago)
+        executions.add(FLOWS[1], EXECUTIONS[2], contact=CONTACTS[0], date_created=some_time_ago)
+        self.survivors = [
+            executions.add(FLOWS[0], contact=CONTACTS[0], date_created=tomorrow),
+            executions.add(FOREIGN_FLOW, EXECUTIONS[3], contact=CONTACTS[0], date_created=some_time_ago),
+        ]
+        self.around.aws.calls.clear()
+
+    def invoke(self, event: Any, handler: Callable[[Any, Any], Any], seconds: float = SECONDS) -> Told:  # noqa: ANN401 -- any JSON
+        """Let the function do its work, and see that it gives away nothing, and is done in time."""
+        answer: Any = None
+        error: Exception | None = None
+        began = time.monotonic()
+        with self.listening() as output:
+            try:
+                answer = handler(event, _Context(seconds))
+            except Exception as raised:  # noqa: BLE001 -- that is what is looked for
+                error = raised
+        took = time.monotonic() - began
+        self.slowest = max(self.slowest, took)
+        insist(took < seconds, f"it took {took:.1f} of {seconds:.1f} s")
+        self.search(
+            json.dumps(answer, ensure_ascii=False),
+            "".join(traceback.format_exception(error)) if error else "",
+        )
+        if error is not None and not isinstance(error, EndConversationError):
+            raise Finding("an error that nobody foresaw") from error
+        insist(error is None or error.code != "internal_error", "a defect, by its own account")
+        try:
+            lines = [json.loads(line) for line in output.getvalue().splitlines()]
+        except ValueError:
+            raise Finding("a line of output that is no JSON") from None
+        return Told(answer, error, lines)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[io.StringIO]:
+        """Have all that is written, by libraries too, in a text, and search it."""
+        output = io.StringIO()
+        _log_to(output)
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                yield output
+        finally:
+            _log_to(sys.stderr)
+        self.search(*map(without_told, output.getvalue().splitlines()))
+
+    def dead_letters(self) -> list[tuple[str, str]]:
+        """Take out what is in the dead-letter queue: bodies and codes."""
+        queue = self.around.dead_letter_queue_url
+        found = self._sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
+        letters = []
+        for message in found.get("Messages", []):
+            self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            letters.append((message["Body"], message["MessageAttributes"]["code"]["StringValue"]))
+        return letters
+
+    def search(self, *texts: str) -> None:
+        """See that no canary is in what came out."""
+        for text in texts:
+            self.searched += len(text)
+            insist(
+                self._canaries.find(text) is None,
+                "a canary is in the output, in an answer, or in an exception",
+            )
+
+    def look_at_twilio(self) -> None:
+        """See that Twilio was asked for nothing but what is allowed, and that what must go on goes on."""
+        for request in self.around.studio.requests:
+            path = _PATH.fullmatch(request.path)
+            insist(path and path[1] in _MAY_ASK, "Twilio was asked for what nobody may ask for")
+            insist(request.query.keys() <= _QUERY, "Twilio was asked with a query that is none of ours")
+            ends = request.method == "POST"
+            insist(request.form == ({"Status": "ended"} if ends else {}), "Twilio was told something else")
+            insist(request.method in {"GET", "POST"}, "Twilio was asked with another method")
+        insist(all(one.status == "active" for one in self.survivors), "what had to go on was ended")
+
+
+def _log_to(stream: TextIO) -> None:
+    handler = logger.registered_handler
+    if not isinstance(handler, logging.StreamHandler):
+        raise TypeError("the logger does not write to a stream")
+    handler.setStream(stream)
+
+
+class _Context:
+    """The part of Lambda's context that the function uses."""
+
+    aws_request_id = "11111111-2222-3333-4444-555555555555"
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._end - time.monotonic()) * 1000)
+
+
+@contextlib.contextmanager
+def world(handler: str | None = None, environment: Mapping[str, str] | None = None) -> Iterator[World]:
+    """Everything, for as long as it is wanted.
+
+    Args:
+        handler: dotted name of the function's handler, if it is another one.
+        environment: more environment variables of the function, or other ones.
+    """
+    with stand_ins() as around:
+        of_function = around.environment | {
+            "ALLOWED_FLOW_SIDS": ",".join(sorted(_MAY_ASK)),
+            "SWEEP_FLOW_SIDS": FLOWS[0],
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **(environment or {}),
+        }
+        with patch.dict(os.environ, of_function):
+            for made in (app._service, sweep._service, aws.clients, verifier):  # noqa: SLF001 -- as in a new process
+                made.cache_clear()
+            yield World(around, _named(handler or HANDLER), sweep.handler)
+
+
+def _named(handler: str) -> Callable[[Any, Any], Any]:
+    module, _, name = handler.rpartition(".")
+    found: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), name)
+    return found
