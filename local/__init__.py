@@ -6,6 +6,7 @@
 - ``studio``: the Studio stand-in, over HTTP
 - ``aws``: AWS on this machine (moto's server)
 - ``samples``: the commands that an event carries
+- ``canaries``: texts that are planted in order to be searched for
 - ``signing``: webhooks, signed as their senders sign them
 - ``stand_ins``: both stand-ins, started and seeded so that they fit together
 - ``relay``: the way from the containers of sam local to the stand-ins

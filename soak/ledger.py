@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from local.canaries import Canaries
 from local.rie import Outcome
 from soak.orders import CANARY, Order, tags
 
@@ -25,6 +25,7 @@ class Ledger:
         happened: how often what happened.
         metrics: the sum of each metric, of those that are counts.
         searched: bytes that were searched.
+        canaries: credentials to search for, besides contacts and payloads.
         leaks: where something was found that has no place there.
     """
 
@@ -37,17 +38,12 @@ class Ledger:
         self.searched = 0
         self.leaks: list[str] = []
         self._lock = threading.Lock()
-        self._secrets: list[str] = []
+        self.canaries = Canaries()
 
     def count(self, what: str, number: int = 1) -> None:
         """Something happened."""
         with self._lock:
             self.happened[what] += number
-
-    def keep_secret(self, user: str, password: str) -> None:
-        """Search for these credentials from now on."""
-        with self._lock:
-            self._secrets += [user, password, b64encode(f"{user}:{password}".encode()).decode()]
 
     def sent(self, order: Order, spell: str) -> None:
         """An order is about to be sent, for the first time or again."""
@@ -87,9 +83,9 @@ class Ledger:
 
     def search(self, where: str, text: str) -> None:
         """Look for what was planted."""
-        found = CANARY.search(text)
+        contact = CANARY.search(text)
+        found = contact[0] if contact else self.canaries.find(text)
         with self._lock:
             self.searched += len(text.encode())
-            secret = next((each for each in self._secrets if each in text), None)
-            if (found or secret) and len(self.leaks) < MOST_LEAKS:
-                self.leaks.append(f"{found[0] if found else secret} in {where}: {text[:500]}")
+            if found and len(self.leaks) < MOST_LEAKS:
+                self.leaks.append(f"{found} in {where}: {text[:500]}")

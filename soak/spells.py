@@ -180,7 +180,7 @@ class Weather:
     def rotate(self) -> None:
         """Put new credentials into the secret, and have Twilio take no others."""
         pair = "SK" + secrets.token_hex(16), f"canary-{secrets.token_hex(16)}"
-        self.ledger.keep_secret(*pair)
+        self.ledger.canaries.plant_credentials(*pair)
         # Both work for a moment, as when Secrets Manager rotates.
         self.studio.credentials = self.studio.credentials | {pair}
         self.cloud.put_secret(

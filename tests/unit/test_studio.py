@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -322,6 +323,27 @@ def test_an_interim_answer_is_not_the_answer(
         environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert client().end(FLOW_SID, sid, Deadline(5)).sid == sid
         thread.join()
+
+
+def test_what_a_server_says_is_in_no_exception(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
+) -> None:
+    """A line that is no status may hold anything, and exceptions are printed with their causes."""
+    environment.setattr(studio_module, "TRIES", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"+15551234567 is a contact\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(TwilioError, match="BadStatusLine") as raised:
+            client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+        thread.join()
+    assert "+15551234567" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_an_answer_about_another_execution_is_none(end: End, studio: Studio) -> None:
