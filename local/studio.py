@@ -79,7 +79,7 @@ class Studio:
         self._open: set[socket.socket] = set()
         self._stopped = False
         self._server = _Server(port, self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -14,12 +14,17 @@ from hypothesis import HealthCheck, settings
 
 from end_conversation import aws
 from end_conversation.app import _service, handler
-from end_conversation.observability import logger
+from end_conversation.observability import _metrics_of, logger
 from local.studio import API_KEY, Studio
 
 # Machines that run tests are slow at times, which is no finding.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Whether a test notices a mutant must not depend on chance.
+settings.register_profile("mutation", settings.get_profile("tests"), derandomize=True, database=None)
 settings.load_profile("tests")
+
+# It was made with the stream that pytest has while it collects, and closes when that is done.
+logger.registered_handler.setStream(sys.__stdout__)
 
 EVENTS = Path(__file__).parent.parent / "events"
 ACCOUNT_SID = "AC" + "0" * 32
@@ -133,6 +138,8 @@ def environment(
         monkeypatch.setenv(name, value)
     _service.cache_clear()
     aws.clients.cache_clear()
+    # What a test counted outside of an invocation is not for the next one to print.
+    _metrics_of.cache_clear()
     return monkeypatch
 
 

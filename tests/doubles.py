@@ -29,7 +29,7 @@ class SecretsManager:
         self.asked = threading.Event()
         self.stopped = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
 
     @property
     def url(self) -> str:

@@ -1,12 +1,13 @@
 """The SQS trigger: which messages come again, and which never do."""
 
 import json
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 import boto3
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample, secret_text
+from conftest import FLOW_SID, SECRET_ID, Context, Function, sample, secret_text
 from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
@@ -36,16 +37,30 @@ def is_ended(studio: Studio, command: dict[str, str]) -> bool:
     return studio.executions.get(FLOW_SID, command["execution_sid"]).status == "ended"
 
 
-@pytest.fixture
-def dead_letter_queue(environment: pytest.MonkeyPatch) -> Any:
-    """A queue of moto's, with its URL in the function's environment."""
+@pytest.fixture(scope="module")
+def sqs_url() -> Iterator[str]:
+    """Moto's SQS; it takes half a second to stop."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    environment.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
+    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    server.stop()
+
+
+@pytest.fixture
+def dead_letter_queue(environment: pytest.MonkeyPatch, sqs_url: str) -> Any:
+    """A queue of moto's, with its URL in the function's environment."""
+    environment.setenv("AWS_ENDPOINT_URL_SQS", sqs_url)
     queue = boto3.resource("sqs").create_queue(QueueName="dead-letters")
     environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
     yield queue
-    server.stop()
+    queue.delete()
+
+
+def logged(function: Function, message: str) -> dict[str, Any]:
+    """What the one line with this message says about its message, in the invocation's name."""
+    (line,) = [line for line in function.logs if line["message"] == message]
+    assert line["function_request_id"] == Context(0).aws_request_id
+    return {key: line[key] for key in ("message_id", "code", "detail") if key in line}
 
 
 def dead_letters(queue: Any) -> list[Any]:
@@ -111,6 +126,7 @@ def test_what_can_never_succeed_is_dead_lettered_at_once(
     assert letter.body == event["Records"][0]["body"]
     assert letter.message_attributes["code"]["StringValue"] == code
     assert letter.message_attributes["message_id"]["StringValue"] == "m0"
+    assert logged(function, "message_dead_lettered") == {"message_id": "m0", "code": code}
 
 
 def test_what_may_still_succeed_is_not_dead_lettered(
@@ -129,7 +145,11 @@ def test_a_message_that_cannot_be_moved_is_reported(
     """Nothing is lost between the queues."""
     environment.setenv("DEAD_LETTER_QUEUE_URL", dead_letter_queue.url + "-gone")
     assert failed(function(batch(POISON))) == {"m0"}
-    assert "message_not_dead_lettered" in [line["message"] for line in function.logs]
+    assert logged(function, "message_not_dead_lettered") == {
+        "message_id": "m0",
+        "code": "invalid_request",
+        "detail": "QueueDoesNotExist",
+    }
 
 
 def test_a_cold_batch_reads_the_secret_once(
@@ -144,11 +164,19 @@ def test_a_cold_batch_reads_the_secret_once(
 def test_a_malformed_record_takes_nobody_along(
     function: Function, studio: Studio, dead_letter_queue: Any, record: dict[str, Any]
 ) -> None:
-    """It is reported or moved, and its neighbour is done."""
+    """It is refused as what it is, reported or moved, and its neighbour is done."""
     (good,) = commands(studio, 1)
     records = [*batch(good)["Records"], {"eventSource": "aws:sqs", "messageId": "odd"} | record]
     assert failed(function({"Records": records})) <= {"odd"}
     assert is_ended(studio, good)
+    assert {line["code"] for line in function.logs if "code" in line} == {"invalid_request"}
+
+
+def test_a_body_that_is_no_text_is_called_that(function: Function) -> None:
+    """The log tells it from a text that is no JSON."""
+    function({"Records": [{"eventSource": "aws:sqs", "messageId": "odd", "body": 7}]})
+    (line,) = function.logs
+    assert line["detail"] == "the body is no text"
 
 
 @pytest.mark.parametrize("records", [[None], [{"eventSource": "aws:sqs"}], [{"messageId": "a"}]])
