@@ -9,7 +9,7 @@ EVENT ?= events/http.json
 LOCK := $(BIN)/uv pip compile --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins build test fuzz soak bench bench-sweep lint security lock clean
+.PHONY: help run serve stand-ins build test fuzz mutate soak bench bench-sweep lint security lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -31,6 +31,9 @@ test: $(VENV)/.ready ## the tests
 
 fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage (SECONDS=60 for each; minutes)
 	@PYTHONPATH=src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS))
+
+mutate: $(VENV)/mutmut/.ready ## change the core in every small way, to see that a test notices (half an hour)
+	@PYTHONPATH=$(VENV)/mutmut $(BIN)/python -m mutation $(MUTANTS)
 
 soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
 	@$(BIN)/python -m soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
@@ -57,10 +60,11 @@ lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_sdk/requirements.in -o bench/reference_sdk/requirements.txt
 	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_least/requirements.in -o bench/reference_least/requirements.txt
 	$(LOCK) --upgrade --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
+	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras mutation/requirements.in -o mutation/requirements.txt
 	grep -A999 '^uv==' requirements-dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements-uv.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .aws-sam .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .aws-sam .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants
 
 $(VENV)/.ready: requirements-uv.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
@@ -74,4 +78,10 @@ $(VENV)/.ready: requirements-uv.txt requirements-dev.txt
 $(CHECKOV)/.ready: $(VENV)/.ready requirements-checkov.txt
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CHECKOV)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements-checkov.txt
+	@touch $@
+
+# Beside the rest and not in it: mutmut and sam want different versions of click.
+$(VENV)/mutmut/.ready: $(VENV)/.ready mutation/requirements.txt
+	@rm -rf $(@D)
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --target $(@D) --require-hashes -r mutation/requirements.txt
 	@touch $@

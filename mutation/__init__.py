@@ -1,0 +1,1 @@
+"""Mutation testing: what it runs, and which mutants may live."""
