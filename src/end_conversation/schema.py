@@ -60,7 +60,7 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
             case "format":
                 yield FieldError(field, f"must be an RFC 3339 {error.rule_definition} with its zone")
             case _:
-                yield FieldError(field, (error.message or "is invalid").removeprefix(f"{error.name} "))
+                yield FieldError(field, error.message.removeprefix(f"{error.name} "))
 
 
 def _is_unicode(value: object) -> bool:

@@ -74,7 +74,7 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
             min(CALL_LIMIT, invocation.deadline.remaining()),
             lambda: client("sqs").send_message(
                 QueueUrl=queue_url,
-                MessageBody=record.get("body", ""),
+                MessageBody=record["body"],
                 MessageAttributes={
                     "code": {"DataType": "String", "StringValue": code},
                     "message_id": {"DataType": "String", "StringValue": message_id},

@@ -82,6 +82,30 @@ def test_a_wrong_field_is_named(field: str, value: object) -> None:
     assert set(errors_of(VALID | {field: value})) == {field}
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("flow_sid", None, "is required"),
+        ("flow_sid", 1, "must be a string"),
+        ("flow_sid", FLOW_SID[:-1], "must match pattern ^FW[0-9a-fA-F]{32}$"),
+        ("execution_sid", 1, "must be a string"),
+        ("occurred_at", "2026-11-23", "must be an RFC 3339 date-time with its zone"),
+        ("conversation_id", "", "must be longer than or equal to 1 characters"),
+        ("reason", "half a pair \ud83d", "is not Unicode"),
+    ],
+)
+def test_it_is_told_what_is_wrong_with_a_field(field: str, value: object, message: str) -> None:
+    """A caller can repair the command without reading the schema."""
+    assert errors_of(VALID | {field: value}) == {field: message}
+
+
+def test_the_text_of_an_error_names_every_field() -> None:
+    """Where there is only a text, in a log or from Lambda, it says as much as the list."""
+    with pytest.raises(InvalidRequest) as refusal:
+        Command.parse({"flow_sid": None, "reason": 1})
+    assert str(refusal.value) == "flow_sid is required; reason must be a string"
+
+
 def test_every_wrong_field_is_named_at_once() -> None:
     """A caller need not repair one field after the other."""
     assert set(errors_of({"flow_sid": "x", "execution_sid": "x", "reason": ""})) == {
@@ -94,14 +118,14 @@ def test_every_wrong_field_is_named_at_once() -> None:
 @pytest.mark.parametrize("payload", [None, [], [VALID], "x", 1, True, float("nan")])
 def test_what_is_no_object_is_refused(payload: object) -> None:
     """Only a JSON object is a command."""
-    with pytest.raises(InvalidRequest, match="not a JSON object"):
+    with pytest.raises(InvalidRequest, match=r"^the payload is not a JSON object$"):
         Command.parse(payload)
 
 
 def test_exactly_one_of_execution_and_contact() -> None:
     """Neither and both are refused, and the message says which two are meant."""
     for payload in ({"flow_sid": FLOW_SID}, VALID | {"contact": CONTACT}):
-        with pytest.raises(InvalidRequest, match="execution_sid or contact"):
+        with pytest.raises(InvalidRequest, match=r"^execution_sid or contact must be given, and not both$"):
             Command.parse(payload)
 
 
@@ -206,7 +230,7 @@ def test_the_parser_agrees_with_the_schema(payload: dict[str, Any]) -> None:
 )
 def test_what_is_no_json_is_refused(text: str | bytes, complaint: str) -> None:
     """Whatever a body holds, the answer is InvalidRequest, and it says what is wrong."""
-    with pytest.raises(InvalidRequest, match=complaint):
+    with pytest.raises(InvalidRequest, match=rf"^the body is {complaint}$"):
         parse_json(text)
 
 

@@ -109,10 +109,16 @@ def test_repeated_and_reordered_events_do_no_harm(function: Function, studio: St
     assert active(studio) == {third}
 
 
+def test_an_event_without_a_time_is_about_now(function: Function, studio: Studio) -> None:
+    """EventBridge always sends one; whoever invokes the function with less has no other time than that."""
+    sid = seed(studio)
+    assert ended(function({"detail-type": "EndConversation", "detail": COMMAND})) == {sid}
+
+
 def test_an_event_with_a_senseless_time_is_refused(function: Function, studio: Studio) -> None:
     """Without knowing when it happened, nobody knows what it is about."""
     seed(studio)
-    with pytest.raises(InvalidRequest, match="time"):
+    with pytest.raises(InvalidRequest, match=r"^time must be an RFC 3339 date-time$"):
         function(sample("eventbridge") | {"detail": COMMAND, "time": "yesterday"})
     assert not studio.requests
 

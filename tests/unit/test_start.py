@@ -51,10 +51,12 @@ def test_a_failing_start_is_survived(
     assert function(command)["executions"]
 
 
-def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["on-demand", "snap-start"])
+def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatch, kind: str) -> None:
     """The first request has to tell it."""
     environment.setenv("TWILIO_SECRET_ID", "")
-    app._start("on-demand")
+    environment.setattr(snapshot_restore_py, "register_after_restore", lambda _: None)
+    app._start(kind)
 
 
 def test_a_twilio_that_is_down_at_the_start_is_survived(

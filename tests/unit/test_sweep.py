@@ -119,36 +119,40 @@ def test_the_oldest_are_ended_first(sweep: Function, studio: Studio) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "field"),
+    ("event", "message"),
     [
-        ({"flow_sids": []}, "flow_sids"),
-        ({"flow_sids": FLOW_SID}, "flow_sids"),
-        ({"flow_sids": [FLOW_SID + "\n"]}, "flow_sids"),
-        ({"flow_sids": [FLOW_SID, None]}, "flow_sids"),
-        (EVENT | {"older_than_minutes": -1}, "older_than_minutes"),
-        (EVENT | {"older_than_minutes": "60"}, "older_than_minutes"),
-        (EVENT | {"older_than_minutes": 1.5}, "older_than_minutes"),
-        (EVENT | {"older_than_minutes": True}, "older_than_minutes"),
-        (EVENT | {"older_than_minutes": float("nan")}, "older_than_minutes"),
-        (EVENT | {"older_than_minutes": 10**30}, "older_than_minutes"),
-        (EVENT | {"limit": 0}, "limit"),
-        (EVENT | {"limit": -5}, "limit"),
-        (EVENT | {"dry_run": "true"}, "dry_run"),
-        (EVENT | {"dry_run": 1}, "dry_run"),
-        (EVENT | {"dryrun": True}, "dryrun"),
-        ({}, "flow_sids"),
-        ({"flow_sids": None}, "flow_sids"),
-        ([], "object"),
-        (None, "object"),
-        ("sweep", "object"),
-        ({"requestContext": {}}, "requestContext"),
+        ({"flow_sids": []}, "flow_sids must contain at least 1 items"),
+        ({"flow_sids": FLOW_SID}, "flow_sids must be an array"),
+        ({"flow_sids": [FLOW_SID + "\n"]}, "flow_sids.0 must match pattern ^FW[0-9a-fA-F]{32}$"),
+        ({"flow_sids": [FLOW_SID, None]}, "flow_sids.1 is required"),
+        (EVENT | {"older_than_minutes": -1}, "older_than_minutes must be bigger than or equal to 0"),
+        (EVENT | {"older_than_minutes": "60"}, "older_than_minutes must be an integer"),
+        (EVENT | {"older_than_minutes": 1.5}, "older_than_minutes must be an integer"),
+        (EVENT | {"older_than_minutes": True}, "older_than_minutes must be an integer"),
+        (EVENT | {"older_than_minutes": float("nan")}, "older_than_minutes must be an integer"),
+        (
+            EVENT | {"older_than_minutes": 10**30},
+            "older_than_minutes must be smaller than or equal to 525600",
+        ),
+        (EVENT | {"limit": 0}, "limit must be bigger than or equal to 1"),
+        (EVENT | {"limit": -5}, "limit must be bigger than or equal to 1"),
+        (EVENT | {"dry_run": "true"}, "dry_run must be a boolean"),
+        (EVENT | {"dry_run": 1}, "dry_run must be a boolean"),
+        (EVENT | {"dryrun": True}, "dryrun is unknown"),
+        ({}, "flow_sids is required: SWEEP_FLOW_SIDS is empty"),
+        ({"flow_sids": None}, "flow_sids is required: SWEEP_FLOW_SIDS is empty"),
+        ([], "the payload is not a JSON object"),
+        (None, "the payload is not a JSON object"),
+        ("sweep", "the payload is not a JSON object"),
+        ({"requestContext": {}}, "requestContext is unknown"),
     ],
 )
-def test_bad_input_touches_nothing(sweep: Function, studio: Studio, event: Any, field: str) -> None:
-    """It is refused with the field's name, before Twilio is asked for anything."""
+def test_bad_input_touches_nothing(sweep: Function, studio: Studio, event: Any, message: str) -> None:
+    """It is refused with the field's name and what is wrong with it, before Twilio is asked for anything."""
     seed(studio, 2)
-    with pytest.raises(InvalidRequest, match=field):
+    with pytest.raises(InvalidRequest) as refusal:
         sweep(event)
+    assert str(refusal.value) == message
     assert not studio.requests
     assert sweep.metrics == {"RequestsRejected": 1}
 
@@ -208,6 +212,17 @@ def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> 
     assert sweep.metrics["ExecutionsNotFound"] == 1
 
 
+@pytest.mark.parametrize("statuses", [(404, 403), (403, 404)])
+def test_a_flow_that_is_gone_goes_before_what_may_pass(
+    sweep: Function, studio: Studio, statuses: tuple[int, int]
+) -> None:
+    """If no Flow can be listed, it raises the failure that no later run will do without."""
+    for status in statuses:
+        studio.fail(status=status)
+    with pytest.raises(ExecutionNotFound):
+        sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID]})
+
+
 def test_what_was_found_of_a_broken_list_is_ended(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +245,7 @@ def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch:
     result = sweep(EVENT)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 4, 1)
     (line,) = [line for line in sweep.logs if line["level"] == "ERROR"]
-    assert {line["execution_sid"]} == active(studio)
+    assert ({line["execution_sid"]}, line["flow_sid"]) == (active(studio), FLOW_SID)
     assert line["code"] == "twilio_error"
     assert flow(sweep(EVENT))["ended"] == 1
 
