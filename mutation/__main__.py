@@ -1,7 +1,7 @@
 """``make mutate``: change the core in every small way there is, and see whether tests/unit notice.
 
-mutmut does the work. accepted.toml has what may go unnoticed, each change with its reason. They go by what they
-change: mutmut's own numbers mean something else after the next edit of a function.
+mutmut does the work. accepted.toml has what may go unnoticed, each change with its reason. They go by what is
+changed: mutmut's own numbers mean something else after the next edit of a function.
 """
 
 import json

@@ -174,7 +174,7 @@ class _Run:
             except TwilioThrottled as error:
                 self._throttled[one] = error
                 pending.append(one)
-                time.sleep(min(max(1, error.retry_after or 0), self._stop.remaining()))
+                time.sleep(min(error.retry_after or 1, self._stop.remaining()))
                 continue
             except EndConversationError as error:
                 self._fail(one, error, tally)

@@ -237,6 +237,18 @@ def test_what_was_found_of_a_broken_list_is_ended(
     assert len(active(studio)) == 4
 
 
+def test_a_list_without_end_leaves_time_to_end_what_was_found(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading on until there is no time left would end nothing, in every run again."""
+    monkeypatch.setattr(studio_module, "PAGE_SIZE", 2)
+    seed(studio, 4)
+    studio.fail(method="GET", delay=0.001)
+    studio.fail(method="GET", broken="hang")
+    result = sweep(EVENT, seconds=2)
+    assert (flow(result)["stuck"], flow(result)["ended"], flow(result)["error"]) == (2, 2, "twilio_timeout")
+
+
 def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """One Execution that will not end is counted, logged with its SID, and left for the next run."""
     monkeypatch.setattr(studio_module, "TRIES", 1)
@@ -250,12 +262,26 @@ def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch:
     assert flow(sweep(EVENT))["ended"] == 1
 
 
-def test_what_is_gone_is_as_good_as_ended(sweep: Function, studio: Studio) -> None:
-    """Somebody deleted it meanwhile."""
+def test_what_is_gone_is_as_good_as_ended(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deleted them meanwhile; one thread that comes upon two of them counts two."""
+    monkeypatch.setattr(sweep_module, "CONCURRENCY", 1)
     seed(studio, 3)
-    studio.fail(method="POST", status=404)
+    studio.fail(method="POST", status=404, times=2)
     result = sweep(EVENT)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 3, 0)
+
+
+def test_what_somebody_else_ended_is_counted_apart(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it was the sweep itself, and the answer got lost."""
+    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    seed(studio, 3)
+    studio.fail(method="POST", broken="reset", carried_out=True)
+    assert flow(sweep(EVENT))["ended"] == 3
+    assert sweep.metrics == {"StuckExecutions": 3, "ExecutionsEnded": 2, "ExecutionsAlreadyEnded": 1}
 
 
 def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
@@ -290,6 +316,18 @@ def test_nothing_but_throttling_is_a_failure_of_each(
     assert len(studio.requests) < 20
 
 
+def test_what_is_throttled_comes_again_after_a_second(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If Twilio asks for no other time."""
+    monkeypatch.setattr(studio_module, "TRIES", 1)
+    seed(studio, 1)
+    studio.fail(method="POST", status=429)
+    began = monotonic()
+    assert flow(sweep(EVENT))["ended"] == 1
+    assert 1 <= monotonic() - began < 1.9
+
+
 def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio: Studio) -> None:
     """Cut off by its deadline it says so, has done nothing by halves, and a second run finishes."""
     seed(studio, 300)
@@ -313,8 +351,10 @@ def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> Non
     sweep(EVENT)
     ended = {line["execution_sid"] for line in sweep.logs if line["message"] == "execution_ended"}
     assert ended == sids
+    assert {line["flow_sid"] for line in sweep.logs} == {FLOW_SID}
     (summary,) = [line for line in sweep.logs if line["message"] == "flow_swept"]
-    assert summary.items() >= {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "trigger": "sweep"}.items()
+    told = {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "dry_run": False, "trigger": "sweep"}
+    assert summary.items() >= told.items()
     assert CONTACT not in sweep.output
 
 
@@ -366,7 +406,8 @@ def test_a_defect_costs_one_execution_and_is_told(
     monkeypatch.setattr(studio_module, "_json_object", json_object)
     result = sweep(EVENT)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 2, 1)
-    assert [line["code"] for line in sweep.logs if line["level"] == "ERROR"] == ["internal_error"]
+    (line,) = [line for line in sweep.logs if line["level"] == "ERROR"]
+    assert (line["code"], line["detail"]) == ("internal_error", "unforeseen KeyError")
     assert CONTACT not in sweep.output
 
 
