@@ -38,7 +38,7 @@ def test_both_payload_formats_are_answered(function: Function, command: dict[str
     """HTTP APIs and REST APIs get 200 and the result."""
     answer = function(sample(name) | {"body": json.dumps(command), "isBase64Encoded": False})
     assert answer["statusCode"] == 200
-    assert answer["headers"]["content-type"] == "application/json"
+    assert answer["headers"] == {"content-type": "application/json", "cache-control": "no-store"}
     result = json.loads(answer["body"])
     assert result["flow_sid"] == FLOW_SID
     (execution,) = result["executions"]
@@ -90,18 +90,36 @@ def test_other_media_types_are_refused(function: Function, command: dict[str, st
     ],
 )
 def test_bad_bodies_are_bad_requests(function: Function, studio: Studio, changes: dict[str, Any]) -> None:
-    """400 that says what is wrong; never a 5xx, never a call to Twilio."""
+    """400, however it is wrong; never a 5xx, never a call to Twilio."""
     status, problem = ask(function, http_event(**changes))
     assert (status, problem["code"]) == (400, "invalid_request")
-    assert problem["detail"]
     assert not studio.requests
     assert function.metrics == {"RequestsRejected": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        (http_event(routeKey="POST /elsewhere"), "there is no such route"),
+        (sample("http-rest") | {"httpMethod": "PUT"}, "the route takes POST only"),
+        (http_event(headers={"content-type": "text/plain"}), "the body must be application/json"),
+        (http_event(body=""), "the body is empty"),
+        (http_event(body={}), "the body is empty"),
+        (http_event(body="e30", isBase64Encoded=True), "the body is not base64, as the event says it is"),
+        (http_event(body="{"), "the body is not JSON"),
+        (http_event(body="\ud800"), "the body is not UTF-8"),
+        (http_event([]), "the payload is not a JSON object"),
+    ],
+)
+def test_a_problem_says_what_is_wrong(function: Function, event: dict[str, Any], detail: str) -> None:
+    """A caller can repair the request without reading the source."""
+    assert ask(function, event)[1]["detail"] == detail
 
 
 def test_a_problem_is_complete(function: Function) -> None:
     """RFC 9457's members and our own, with each field that is wrong."""
     answer = function(http_event({"flow_sid": 1, "execution_sid": "x"}))
-    assert answer["headers"]["content-type"] == "application/problem+json"
+    assert answer["headers"] == {"content-type": "application/problem+json", "cache-control": "no-store"}
     problem = json.loads(answer["body"])
     assert problem == {
         "type": "about:blank",
@@ -223,6 +241,7 @@ def test_a_flow_that_is_not_allowed_is_forbidden(
     environment.setenv("ALLOWED_FLOW_SIDS", "FW" + "2" * 32)
     status, problem = ask(function, http_event(command))
     assert (status, problem["code"]) == (403, "flow_not_allowed")
+    assert problem["detail"] == "this deployment may not work on the Flow"
     assert not studio.requests
 
 
@@ -246,7 +265,7 @@ def test_a_wrong_setting_is_our_error(
     environment.setenv(variable, value)
     status, problem = ask(function, http_event(command))
     assert (status, problem["code"]) == (500, "internal_error")
-    assert variable not in problem["detail"]
+    assert problem["detail"] == "the function's log has the details"
     (line,) = function.logs
     assert variable in line["detail"]
     assert line["level"] == "ERROR"

@@ -132,6 +132,23 @@ def test_what_does_not_pass_is_told(end: End, studio: Studio, fault: dict[str, A
 
 
 @pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"status": 503}, f"Twilio answered 503 to try {TRIES}"),
+        ({"status": 501}, "Twilio answered 501 and no ended Execution"),
+        ({"status": 403}, "Twilio answered 403"),
+        ({"status": 404}, "Twilio knows no such Execution or Flow"),
+        ({"broken": "hang"}, "Twilio did not answer in time"),
+        ({"broken": "reset"}, "the connection to Twilio failed: ConnectionResetError"),
+    ],
+)
+def test_a_failure_says_what_happened(end: End, studio: Studio, fault: dict[str, Any], message: str) -> None:
+    """In the log it is what there is to go by."""
+    studio.fail(times=None, **fault)
+    assert str(failure(end, seconds=0.5)) == message
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         {"status": 301, "headers": {"Location": "https://evil.example.com/"}},
@@ -243,7 +260,8 @@ def test_without_time_nothing_is_sent(end: End, studio: Studio) -> None:
     """The deadline is over before the first request."""
     end(studio.seed(FLOW_SID).sid)
     studio.forget_requests()
-    assert type(failure(end, seconds=0)) is TwilioTimeout
+    error = failure(end, seconds=0)
+    assert (type(error), str(error)) == (TwilioTimeout, "there is no time left to ask Twilio")
     assert not studio.requests
 
 

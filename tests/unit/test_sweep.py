@@ -179,9 +179,18 @@ def test_a_senseless_environment_is_a_wrong_setting(
 ) -> None:
     """Half a list of Flows is not swept in silence."""
     environment.setenv(variable, value)
-    with pytest.raises(ConfigurationError, match=variable):
+    with pytest.raises(ConfigurationError, match=rf"^{variable} cannot be meant$"):
         sweep(EVENT)
     assert not studio.requests
+
+
+def test_every_senseless_variable_is_named(sweep: Function, environment: pytest.MonkeyPatch) -> None:
+    """Whoever sets up the stack need not repair one after the other."""
+    environment.setenv("SWEEP_FLOW_SIDS", "nonsense,more")
+    environment.setenv("SWEEP_OLDER_THAN_MINUTES", "a day")
+    named = r"^SWEEP_FLOW_SIDS and SWEEP_OLDER_THAN_MINUTES cannot be meant$"
+    with pytest.raises(ConfigurationError, match=named):
+        sweep(EVENT)
 
 
 def test_a_flow_that_is_not_allowed_stops_everything(
@@ -203,6 +212,8 @@ def test_a_flow_that_cannot_be_listed_does_not_hold_up_the_others(sweep: Functio
     assert flow(result) == {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "failed": 0}
     assert result["complete"] is False
     assert sweep.metrics["ExecutionsNotFound"] == 1
+    (line,) = [line for line in sweep.logs if line["level"] == "WARNING"]
+    assert (line["code"], line["flow_sid"]) == ("execution_not_found", OTHER_FLOW_SID)
 
 
 def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> None:
@@ -345,6 +356,15 @@ def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio:
     assert not active(studio)
 
 
+def test_it_is_done_before_lambda_is(sweep: Function, studio: Studio) -> None:
+    """Twilio hangs when there is still time to begin, and the failure is told all the same."""
+    seed(studio, 1)
+    studio.fail(method="POST", broken="hang", times=None)
+    began = monotonic()
+    assert flow(sweep(EVENT, seconds=1.6))["failed"] == 1
+    assert monotonic() - began < 1.6
+
+
 def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> None:
     """Whoever asks who ended an Execution finds out."""
     sids = seed(studio, 3)
@@ -355,6 +375,7 @@ def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> Non
     (summary,) = [line for line in sweep.logs if line["message"] == "flow_swept"]
     told = {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "dry_run": False, "trigger": "sweep"}
     assert summary.items() >= told.items()
+    assert {line["function_request_id"] for line in sweep.logs} == {Context(0).aws_request_id}
     assert CONTACT not in sweep.output
 
 
