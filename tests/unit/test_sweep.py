@@ -193,6 +193,15 @@ def test_every_senseless_variable_is_named(sweep: Function, environment: pytest.
         sweep(EVENT)
 
 
+def test_a_flow_that_is_allowed_is_swept(
+    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch
+) -> None:
+    """The deployment's list holds for the sweep as it does for commands."""
+    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
+    seed(studio, 2)
+    assert flow(sweep(EVENT))["ended"] == 2
+
+
 def test_a_flow_that_is_not_allowed_stops_everything(
     sweep: Function, studio: Studio, environment: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +230,7 @@ def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> 
     with pytest.raises(ExecutionNotFound):
         sweep({"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert sweep.metrics["ExecutionsNotFound"] == 1
+    assert [line["message"] for line in sweep.logs] == ["sweep_failed"]
 
 
 @pytest.mark.parametrize("statuses", [(404, 403), (403, 404)])
@@ -376,6 +386,7 @@ def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> Non
     told = {"flow_sid": FLOW_SID, "stuck": 3, "ended": 3, "dry_run": False, "trigger": "sweep"}
     assert summary.items() >= told.items()
     assert {line["function_request_id"] for line in sweep.logs} == {Context(0).aws_request_id}
+    assert {line["trigger"] for line in sweep.lines} == {"sweep"}
     assert CONTACT not in sweep.output
 
 
