@@ -37,7 +37,7 @@ def is_ended(studio: Studio, command: dict[str, str]) -> bool:
     return studio.executions.get(FLOW_SID, command["execution_sid"]).status == "ended"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sqs_url() -> Iterator[str]:
     """Moto's SQS; it takes half a second to stop."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
