@@ -125,7 +125,8 @@ def _is_date_time(value: str) -> bool:
 
 
 def _refuse_constant(_name: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
+    """NaN and Infinity are not JSON."""
+    raise ValueError
 
 
 # Without its last rule, which `parse` checks itself: the alternative that fails costs more than all the rest.

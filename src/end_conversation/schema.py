@@ -55,7 +55,8 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
                 yield FieldError(field, "is required")
             case "type":
                 kinds = error.rule_definition
-                kind = kinds if isinstance(kinds, str) else next(name for name in kinds if name != "null")
+                # Where null may stand for absent, it comes last.
+                kind = kinds if isinstance(kinds, str) else kinds[0]
                 yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
             case "format":
                 yield FieldError(field, f"must be an RFC 3339 {error.rule_definition} with its zone")

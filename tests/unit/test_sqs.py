@@ -1,6 +1,7 @@
 """The SQS trigger: which messages come again, and which never do."""
 
 import json
+import socket
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -150,6 +151,17 @@ def test_a_message_that_cannot_be_moved_is_reported(
         "code": "invalid_request",
         "detail": "QueueDoesNotExist",
     }
+
+
+def test_a_queue_that_hangs_is_given_up_in_time(function: Function, environment: pytest.MonkeyPatch) -> None:
+    """The message counts as failed before Lambda would end the function, and its whole batch with it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        environment.setenv("AWS_ENDPOINT_URL_SQS", url)
+        environment.setenv("DEAD_LETTER_QUEUE_URL", f"{url}/dead-letters")
+        began = monotonic()
+        assert failed(function(batch(POISON), seconds=1.0)) == {"m0"}
+        assert monotonic() - began < 1
 
 
 def test_a_cold_batch_reads_the_secret_once(
