@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample
+from conftest import FLOW_SID, SECRET_ID, Context, Function, sample
 from doubles import SecretsManager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -156,7 +156,19 @@ def test_a_success_is_one_line(function: Function, command: dict[str, str], trig
     function(by_every_trigger(command | given_for_logs)[trigger])
     (line,) = function.logs
     assert (line["level"], line["message"]) == ("INFO", "conversation_ended")
-    assert line.items() >= (command | given_for_logs | {"trigger": trigger}).items()
+    told = {"trigger": trigger, "ended": 1, "already_ended": 0}
+    assert line.items() >= (command | given_for_logs | told).items()
+    assert line["function_request_id"] == Context(0).aws_request_id
+    assert "execution_sids" not in line
+
+
+def test_what_was_over_before_is_counted_apart(function: Function, command: dict[str, str]) -> None:
+    """In the log line and in a metric of its own."""
+    function(command)
+    function(command)
+    (line,) = function.logs
+    assert (line["ended"], line["already_ended"]) == (0, 1)
+    assert function.metrics == {"ExecutionsAlreadyEnded": 1}
 
 
 @pytest.mark.parametrize("trigger", ["http", "eventbridge"])
@@ -242,7 +254,8 @@ def test_stale_credentials_are_used_logged_and_counted(
     secrets_manager.error = "InternalServiceError"
     assert function(command)["executions"]
     assert function.metrics["StaleCredentialsUsed"] == 1
-    assert "stale_credentials_used" in [line["message"] for line in function.logs]
+    (line,) = [line for line in function.logs if line["message"] == "stale_credentials_used"]
+    assert line["detail"] == "Secrets Manager refuses the secret: InternalServiceError"
 
 
 def test_a_hundred_warm_invocations_share_everything(

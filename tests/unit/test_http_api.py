@@ -2,6 +2,7 @@
 
 import base64
 import json
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from doubles import SecretsManager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from end_conversation import errors, http_api
+from end_conversation import app, errors, http_api
 from end_conversation import studio as studio_module
 from local.studio import Studio
 
@@ -211,6 +212,17 @@ def test_twilios_failures_have_their_status(
     studio.fail(times=None, **fault)
     answered, problem = ask(function, http_event(command), seconds=1.5)
     assert (answered, problem["status"], problem["code"]) == (status, status, code)
+
+
+def test_an_answer_comes_before_the_gateway_gives_up(
+    function: Function, studio: Studio, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the function itself may take."""
+    monkeypatch.setattr(app, "HTTP_BUDGET", 0.3)
+    studio.fail(broken="hang", times=None)
+    began = monotonic()
+    assert ask(function, http_event(command))[0] == 504
+    assert monotonic() - began < 3
 
 
 def test_a_failure_carries_twilios_code(function: Function) -> None:

@@ -1,10 +1,14 @@
 """The cache of a secret: when it reads, when it does not, and what it does when it cannot."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from doubles import SecretsManager
 
 from end_conversation import aws
@@ -43,6 +47,12 @@ def parse(text: str) -> str:
     if not text:
         raise ValueError("it is empty")
     return text
+
+
+def of_client(get_secret_value: Any, parse: Callable[[str], str] = parse) -> Secret[str]:
+    """A secret of a client that answers like this."""
+    client: Any = SimpleNamespace(get_secret_value=get_secret_value)
+    return Secret(client, ID, parse, 300)
 
 
 def get(secret: Secret[str], seconds: float = 5.0) -> str:
@@ -85,8 +95,24 @@ def test_without_a_value_a_failure_is_told(
 ) -> None:
     """The error names what AWS said."""
     secrets_manager.error = error
-    with pytest.raises(CredentialsUnavailable, match=error):
+    with pytest.raises(CredentialsUnavailable, match=rf"^Secrets Manager refuses the secret: {error}$"):
         get(secret)
+
+
+@pytest.mark.parametrize("answer", [{}, {"Error": {}}])
+def test_a_failure_without_a_code_is_told(answer: Any) -> None:
+    """Something between us and AWS may answer in its place."""
+
+    def refuse(**_: str) -> None:
+        raise ClientError(answer, "GetSecretValue")
+
+    with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager refuses the secret: no error code$"):
+        get(of_client(refuse))
+
+
+def test_a_binary_secret_has_no_text() -> None:
+    """It is for the parser to say what is missing in it."""
+    assert get(of_client(lambda **_: {"SecretBinary": b"x"}, str.upper)) == ""
 
 
 def test_a_value_that_does_not_parse_is_a_failure(
@@ -94,7 +120,7 @@ def test_a_value_that_does_not_parse_is_a_failure(
 ) -> None:
     """What the secret lacks is told in the parser's words."""
     secrets_manager.secrets[ID] = ""
-    with pytest.raises(CredentialsUnavailable, match="it is empty"):
+    with pytest.raises(CredentialsUnavailable, match=r"^it is empty$"):
         get(secret)
 
 
@@ -135,7 +161,7 @@ def test_a_secrets_manager_that_hangs_is_given_up(
     """Half of the time that is left is all it gets, whether it says nothing or a byte now and then."""
     setattr(secrets_manager, fault, 20.0 if fault == "delay" else 0.3)
     began = monotonic()
-    with pytest.raises(CredentialsUnavailable, match="in time"):
+    with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager does not answer in time$"):
         get(secret, 2.0)
     assert monotonic() - began < 1.8
 
@@ -143,7 +169,7 @@ def test_a_secrets_manager_that_hangs_is_given_up(
 def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyPatch) -> None:
     """A refused connection is told by its kind."""
     environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
-    with pytest.raises(CredentialsUnavailable, match="EndpointConnectionError"):
+    with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager fails: EndpointConnectionError$"):
         get(Secret(aws.client("secretsmanager"), ID, parse, 300))
 
 
@@ -222,7 +248,9 @@ def test_a_failing_renewal_is_told(secret: Secret[str], secrets_manager: Secrets
     """Refused, and nothing else to be had."""
     refused, sent_at = get(secret), monotonic()
     secrets_manager.error = "InternalServiceError"
-    with pytest.raises(CredentialsUnavailable, match="InternalServiceError"):
+    with pytest.raises(
+        CredentialsUnavailable, match=r"^Secrets Manager refuses the secret: InternalServiceError$"
+    ):
         secret.renew(refused, sent_at, Deadline(5))
 
 

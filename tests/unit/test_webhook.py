@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from end_conversation import webhook
+from end_conversation import app, webhook
 from end_conversation.webhook import RENEWAL_INTERVAL, InvalidSignature, Signed, parse_keys, sign, verifier
 from local.studio import Studio
 
@@ -129,6 +129,17 @@ def test_a_signed_request_is_carried_out(
     assert (status, [execution["status"] for execution in result["executions"]]) == (200, ["ended"])
     assert function.metrics == {"ExecutionsEnded": 1}
     assert {line["trigger"] for line in function.lines} == {"webhook"}
+
+
+def test_an_answer_comes_before_the_gateway_gives_up(
+    function: Function, studio: Studio, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the function itself may take."""
+    monkeypatch.setattr(app, "HTTP_BUDGET", 0.3)
+    studio.fail(broken="hang", times=None)
+    began = time.monotonic()
+    assert ask(function, webhook_event(body, headers_of(body)))[0] == 504
+    assert time.monotonic() - began < 3
 
 
 def test_the_real_bytes_are_verified(function: Function, body: bytes) -> None:
