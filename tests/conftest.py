@@ -1,7 +1,9 @@
 """The function under test, as Lambda would run it, with a Twilio and an AWS of its own."""
 
 import json
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from end_conversation import aws
 from end_conversation.app import _service, handler
 from end_conversation.observability import _metrics_of, logger
+from local.canaries import Canaries, without_told
 from local.studio import API_KEY, Studio
 
 # Machines that run tests are slow at times, which is no finding.
@@ -30,6 +33,8 @@ EVENTS = Path(__file__).parent.parent / "events"
 ACCOUNT_SID = "AC" + "0" * 32
 FLOW_SID = "FW" + "1" * 32
 SECRET_ID = "end-conversation/twilio"
+RECOGNISABLE = 12
+"""Characters of a text that does not come up by chance."""
 
 
 @dataclass
@@ -45,27 +50,50 @@ class Context:
 
 
 class Function:
-    """Invokes the handler in this process.
+    """Invokes the handler in this process, and sees that no secret and no contact comes out.
 
     Attributes:
         handler: what is invoked.
         output: everything that the last invocation printed.
     """
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, capsys: pytest.CaptureFixture[str], studio: Studio, secrets_manager: SecretsManager
+    ) -> None:
         self._capsys = capsys
+        self._studio = studio
+        self._secrets_manager = secrets_manager
         self.handler: Any = handler
         self.output = ""
 
     def __call__(self, event: Any, seconds: float = 10.0) -> Any:
         logger.registered_handler.setStream(sys.stdout)
         self._capsys.readouterr()
+        told: Any = None
         try:
-            return self.handler(event, Context(seconds))
+            told = self.handler(event, Context(seconds))
+        except Exception as error:
+            told = "".join(traceback.format_exception(error))
+            raise
         finally:
             self.output = "".join(self._capsys.readouterr())
             # What other threads have to say when the test is over goes where nobody closed the file.
             logger.registered_handler.setStream(sys.__stdout__)
+            for text in (*map(without_told, self.output.splitlines()), json.dumps(told, ensure_ascii=False)):
+                assert self._canaries().find(text) is None
+        return told
+
+    def _canaries(self) -> Canaries:
+        """Every contact, and every value in a secret, that is long enough to be told from the rest."""
+        contacts = {execution.contact for execution in self._studio.executions.all()}
+        secrets = {
+            value
+            for text in self._secrets_manager.secrets.values()
+            for value in re.findall(r'"([^"]*)"', text)
+        }
+        canaries = Canaries(*(each for each in contacts | secrets if len(each) >= RECOGNISABLE))
+        canaries.plant_credentials(*API_KEY)
+        return canaries
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -144,5 +172,10 @@ def environment(
 
 
 @pytest.fixture
-def function(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Function:
-    return Function(capsys)
+def function(
+    environment: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    studio: Studio,
+    secrets_manager: SecretsManager,
+) -> Function:
+    return Function(capsys, studio, secrets_manager)
