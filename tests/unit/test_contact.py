@@ -299,6 +299,7 @@ def test_the_worst_failure_speaks_for_all(
     answer = function(by_every_trigger(COMMAND, EVENT_TIME)["http"])
     problem = json.loads(answer["body"])
     assert (answer["statusCode"], problem["status"], problem["code"]) == (status, status, code)
+    assert problem["request_id"] == sample("http")["requestContext"]["requestId"]
     failed = {item["sid"]: item["code"] for item in problem["failed"]}
     assert code in failed.values()
     assert len(failed) == len(faults)

@@ -117,6 +117,21 @@ def test_a_problem_says_what_is_wrong(function: Function, event: dict[str, Any],
     assert ask(function, event)[1]["detail"] == detail
 
 
+@pytest.mark.parametrize("command", [{}, {"flow_sid": FLOW_SID, "execution_sid": UNKNOWN_SID}])
+def test_the_log_has_the_gateways_request_id(function: Function, command: dict[str, str]) -> None:
+    """What a caller was told is found by it."""
+    function(http_event(command))
+    (line,) = function.logs
+    assert line["request_id"] == sample("http")["requestContext"]["requestId"]
+
+
+def test_the_first_content_type_counts(function: Function, command: dict[str, str]) -> None:
+    """A REST API hands on every value of a header that came twice."""
+    headers = {"Content-Type": ["application/json", "text/plain"]}
+    event = sample("http-rest") | {"body": json.dumps(command), "isBase64Encoded": False}
+    assert ask(function, event | {"multiValueHeaders": headers})[0] == 200
+
+
 def test_a_problem_is_complete(function: Function) -> None:
     """RFC 9457's members and our own, with each field that is wrong."""
     answer = function(http_event({"flow_sid": 1, "execution_sid": "x"}))
