@@ -213,6 +213,15 @@ def test_what_was_asked_for_is_checked_again(function: Function, studio: Studio,
     assert [request.path[-34:] for request in studio.requests if request.method == "POST"] == [sid]
 
 
+def test_an_item_may_leave_its_flow_out(function: Function, studio: Studio) -> None:
+    """The list was one Flow's; only what says otherwise is left alone."""
+    sid = seed(studio)
+    listed = item(sid=sid)
+    del listed["flow_sid"]
+    studio.fail(method="GET", status=200, body=page(listed))
+    assert ended(function(COMMAND)) == {sid}
+
+
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"executions": []}', '{"executions": {}, "meta": {}}', page(next_page_url=7)]
 )

@@ -73,6 +73,23 @@ def test_an_active_execution_is_ended(end: End, studio: Studio) -> None:
     assert request.path == f"/v2/Flows/{FLOW_SID}/Executions/{execution.sid}"
 
 
+@pytest.mark.parametrize(
+    ("dates", "told"),
+    [
+        ({}, (None, None)),
+        ({"date_created": "c", "date_updated": "u"}, ("c", "u")),
+        ({"date_created": 1, "date_updated": {}}, (None, None)),
+    ],
+)
+def test_twilios_dates_are_handed_on(
+    end: End, studio: Studio, dates: dict[str, Any], told: tuple[str | None, str | None]
+) -> None:
+    """If they are texts; and an answer that leaves its SID out is about the Execution that was named."""
+    studio.fail(status=200, body=json.dumps({"status": "ended"} | dates))
+    ended = end()
+    assert (ended.date_created, ended.date_updated) == told
+
+
 def test_an_execution_that_is_over_is_a_success(end: End, studio: Studio) -> None:
     """409 with 20409 is Twilio's answer for it, and is not asked twice."""
     execution = studio.seed(FLOW_SID)
