@@ -115,6 +115,21 @@ def test_every_wrong_field_is_named_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("yesterday", "not an RFC 3339 date-time"), ("9999-12-31T23:59:60Z", "outside the calendar")],
+)
+def test_it_is_told_why_a_text_is_no_date_time(value: str, message: str) -> None:
+    """Whoever calls the parser by hand learns more than that it failed."""
+    with pytest.raises(ValueError, match=rf"^{message}$"):
+        parse_date_time(value)
+
+
+def test_an_instant_is_in_utc() -> None:
+    """Wherever the machine is, and whatever zone it was given in."""
+    assert parse_date_time("2026-03-02T10:00:00+02:00").tzinfo is UTC
+
+
 @pytest.mark.parametrize("payload", [None, [], [VALID], "x", 1, True, float("nan")])
 def test_what_is_no_object_is_refused(payload: object) -> None:
     """Only a JSON object is a command."""
