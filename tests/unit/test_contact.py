@@ -228,7 +228,7 @@ def test_an_item_may_leave_its_flow_out(function: Function, studio: Studio) -> N
 def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, body: str) -> None:
     """What cannot be read is not taken for an empty list."""
     studio.fail(method="GET", status=200, body=body, times=None)
-    with pytest.raises(TwilioError):
+    with pytest.raises(TwilioError, match=r"^Twilio answered 200 and no list$"):
         function(COMMAND)
 
 

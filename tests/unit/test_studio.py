@@ -1,12 +1,13 @@
 """The client of Twilio's Studio API, against a stand-in that fails in every way."""
 
+import contextlib
 import json
 import socket
 import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -334,6 +335,25 @@ def test_one_connection_is_kept(end: End, studio: Studio) -> None:
     assert studio.connections == 1
 
 
+@contextlib.contextmanager
+def server_that_sends(*parts: bytes) -> Iterator[str]:
+    """The URL of a server that answers one request with this, part by part, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(65536)
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.05)
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_an_interim_answer_is_not_the_answer(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, *, apart: bool
@@ -343,21 +363,22 @@ def test_an_interim_answer_is_not_the_answer(
     body = json.dumps({"sid": sid, "status": "ended"}).encode()
     parts = [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: "]
     parts[1] += str(len(body)).encode() + b"\r\n\r\n" + body
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection = server.accept()[0]
-            connection.recv(65536)
-            for part in parts if apart else [b"".join(parts)]:
-                connection.sendall(part)
-                time.sleep(0.05)
-            connection.close()
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+    with server_that_sends(*parts if apart else [b"".join(parts)]) as url:
+        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
         assert client().end(FLOW_SID, sid, Deadline(5)).sid == sid
-        thread.join()
+
+
+def test_an_answer_that_is_cut_short_is_none(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
+) -> None:
+    """Also where what arrived of it would make sense."""
+    environment.setattr(studio_module, "TRIES", 1)
+    body = b'{"status": "ended"}'
+    with server_that_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + body) as url:
+        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
+        cut = r"^the connection to Twilio failed: the answer is cut short, or too large$"
+        with pytest.raises(TwilioError, match=cut):
+            client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
 
 
 def test_what_a_server_says_is_in_no_exception(
@@ -365,19 +386,10 @@ def test_what_a_server_says_is_in_no_exception(
 ) -> None:
     """A line that is no status may hold anything, and exceptions are printed with their causes."""
     environment.setattr(studio_module, "TRIES", 1)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            with server.accept()[0] as connection:
-                connection.recv(65536)
-                connection.sendall(b"+15551234567 is a contact\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+    with server_that_sends(b"+15551234567 is a contact\r\n\r\n") as url:
+        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
         with pytest.raises(TwilioError, match="BadStatusLine") as raised:
             client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-        thread.join()
     assert "+15551234567" not in "".join(traceback.format_exception(raised.value))
 
 
