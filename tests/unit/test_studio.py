@@ -256,6 +256,15 @@ def test_a_senseless_retry_after_is_ignored(end: End, studio: Studio, value: str
     assert monotonic() - began < 0.9
 
 
+@pytest.mark.parametrize(("value", "handed_on"), [("0", None), ("1", 1), ("86400", 86400), ("86401", None)])
+def test_a_retry_after_of_up_to_a_day_makes_sense(
+    end: End, studio: Studio, value: str, handed_on: int | None
+) -> None:
+    """Nobody who reads more than that in an answer would wait for it."""
+    studio.fail(status=429, headers={"Retry-After": value}, times=None)
+    assert failure(end, seconds=0.5).retry_after == handed_on
+
+
 @pytest.mark.parametrize("broken", ["hang", "drip"])
 def test_a_twilio_that_hangs_is_given_up_in_time(end: End, studio: Studio, broken: str) -> None:
     """Silence and a byte now and then both end at the deadline."""
