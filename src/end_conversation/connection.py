@@ -114,7 +114,7 @@ class Connections:
             # To urllib3 a refused connection is one that timed out, too.
             raise ConnectionFailed(type(error).__name__) from error
         except ConnectTimeoutError as error:
-            raise TimeoutError("no connection in time") from error
+            raise TimeoutError from error
         except TimeoutError:
             raise
         except (HTTPError, HTTPException, OSError, ValueError) as error:
@@ -164,7 +164,7 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int | None:  # noqa: ANN401 - as io.RawIOBase has it
         left = self._due - monotonic()
         if left <= 0:
-            raise TimeoutError("the answer takes too long")
+            raise TimeoutError
         self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 

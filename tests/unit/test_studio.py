@@ -377,6 +377,17 @@ def test_an_interim_answer_is_not_the_answer(
         assert client().end(FLOW_SID, sid, Deadline(5)).sid == sid
 
 
+def test_a_switch_of_protocols_is_an_answer(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
+) -> None:
+    """Unlike the other interim ones: what follows it is no HTTP."""
+    environment.setattr(studio_module, "TRIES", 1)
+    with server_that_sends(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") as url:
+        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
+        with pytest.raises(TwilioError, match=r"^Twilio answered 101 and no ended Execution$"):
+            client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+
+
 def test_an_answer_that_is_cut_short_is_none(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
 ) -> None:
