@@ -16,6 +16,7 @@ from conftest import FLOW_SID, SECRET_ID, secret_text
 from doubles import SecretsManager
 
 from end_conversation import aws
+from end_conversation import connection as connection_module
 from end_conversation import studio as studio_module
 from end_conversation.config import Config
 from end_conversation.credentials import parse_credentials
@@ -375,6 +376,14 @@ def test_an_interim_answer_is_not_the_answer(
     with server_that_sends(*parts if apart else [b"".join(parts)]) as url:
         environment.setenv("TWILIO_STUDIO_BASE_URL", url)
         assert client().end(FLOW_SID, sid, Deadline(5)).sid == sid
+
+
+def test_an_answer_without_measure_is_none(end: End, studio: Studio) -> None:
+    """It would take the memory that everything else needs."""
+    assert end(studio.seed(FLOW_SID).sid)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection_module, "_LARGEST_ANSWER", 10)
+        assert "too large" in str(failure(end))
 
 
 def test_a_switch_of_protocols_is_an_answer(
