@@ -71,6 +71,7 @@ def events(handler: str | None) -> Iterator[Target]:
         around.renew()
         told = around.invoke(event, around.handler)
         around.look_at_twilio()
+        around.look_at_what_ended(event, told)
         if told.error is not None:
             return _refused(told)
         match told.answer:
@@ -94,6 +95,7 @@ def webhooks(handler: str | None) -> Iterator[Target]:
         event = webhook.event(time.time())
         told = around.invoke(event, around.handler)
         around.look_at_twilio()
+        around.look_at_what_ended(event, told)
         insist(told.error is None, "a webhook is answered, whatever it is")
         status = told.answer["statusCode"]
         if webhook.is_genuine:
@@ -129,6 +131,7 @@ def sweeps(handler: str | None) -> Iterator[Target]:
             sum(flow["ended"] for flow in told.answer["flows"]) == ended,
             "what was ended is not what it tells",
         )
+        insist(told.sum("ExecutionsEnded") == ended, "the metric is not what was ended")
         return "swept" if ended else "nothing to sweep"
 
     with world(handler) as around:

@@ -22,7 +22,7 @@ from end_conversation.errors import EndConversationError
 from end_conversation.observability import logger
 from end_conversation.webhook import verifier
 from fuzz.inputs import CANARY, CONTACTS, EXECUTIONS, FLOWS, FOREIGN_FLOW, UNKNOWN_FLOW
-from local import signing
+from local import samples, signing
 from local.canaries import Canaries, without_told
 from local.executions import Execution, Executions
 from local.rie import HANDLER
@@ -70,6 +70,10 @@ class Told(NamedTuple):
         """How many log lines have one of these messages."""
         return sum(line.get("message") in messages for line in self.lines)
 
+    def sum(self, metric: str) -> float:
+        """What a metric of the unit Count comes to."""
+        return sum(sum(line[metric]) for line in self.lines if "_aws" in line and metric in line)
+
 
 @dataclass
 class World:
@@ -81,7 +85,6 @@ class World:
         sweep: the sweep's handler.
         happened: how often what came of it.
         searched: bytes that were searched for canaries.
-        slowest: seconds of the longest invocation.
         survivors: Executions that nothing may end.
     """
 
@@ -90,7 +93,6 @@ class World:
     sweep: Callable[[Any, Any], Any]
     happened: Counter[str] = field(default_factory=Counter)
     searched: int = 0
-    slowest: float = 0.0
     survivors: list[Execution] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -126,7 +128,6 @@ class World:
             except Exception as raised:  # noqa: BLE001 -- that is what is looked for
                 error = raised
         took = time.monotonic() - began
-        self.slowest = max(self.slowest, took)
         insist(took < seconds, f"it took {took:.1f} of {seconds:.1f} s")
         self.search(
             json.dumps(answer, ensure_ascii=False),
@@ -174,6 +175,17 @@ class World:
                 "a canary is in the output, in an answer, or in an exception",
             )
 
+    def ended(self) -> list[Execution]:
+        """What is over."""
+        return list(self.around.studio.executions.all("ended"))
+
+    def look_at_what_ended(self, event: Any, told: Told) -> None:  # noqa: ANN401 -- any JSON
+        """See that only what a command is about was ended, and that it was counted."""
+        commands = list(samples.commands(event))
+        for execution in self.ended():
+            insist(any(_is_about(each, execution) for each in commands), "what no command is about was ended")
+        insist(told.sum("ExecutionsEnded") == len(self.ended()), "the metric is not what was ended")
+
     def look_at_twilio(self) -> None:
         """See that Twilio was asked for nothing but what is allowed, and that what must go on goes on."""
         for request in self.around.studio.requests:
@@ -184,6 +196,15 @@ class World:
             insist(request.form == ({"Status": "ended"} if ends else {}), "Twilio was told something else")
             insist(request.method in {"GET", "POST"}, "Twilio was asked with another method")
         insist(all(one.status == "active" for one in self.survivors), "what had to go on was ended")
+
+
+def _is_about(command: samples.Command, execution: Execution) -> bool:
+    if command.flow_sid != execution.flow_sid:
+        return False
+    if command.execution_sid is not None:
+        return command.execution_sid == execution.sid
+    is_later = command.occurred_at is not None and command.occurred_at < execution.date_created
+    return command.contact == execution.contact and not is_later
 
 
 def _log_to(stream: TextIO) -> None:

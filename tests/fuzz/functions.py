@@ -9,6 +9,7 @@ from typing import Any
 
 from end_conversation import app, sweep
 from end_conversation.errors import InvalidRequest
+from fuzz.inputs import CONTACTS, EXECUTIONS, FLOWS
 from fuzz.worker import MEMORY
 
 _gathered: list[bytes] = []
@@ -54,6 +55,27 @@ def trusting(event: Any, context: Any) -> Any:
         with suppress(Exception):
             base = os.environ["TWILIO_STUDIO_BASE_URL"]
             urllib.request.urlopen(f"{base}/v2/Flows/{event['flow_sid']}/Executions").close()
+    return app.handler(event, context)
+
+
+def mistaken(event: Any, context: Any) -> Any:
+    """Ends what somebody else has begun."""
+    if isinstance(event, dict) and event.get("flow_sid") == FLOWS[0]:
+        event = event | {"execution_sid": None, "contact": CONTACTS[1]}
+    return app.handler(event, context)
+
+
+def hasty(event: Any, context: Any) -> Any:
+    """Ends what began after the conversation was over."""
+    if isinstance(event, dict):
+        event = {key: value for key, value in event.items() if key != "occurred_at"}
+    return app.handler(event, context)
+
+
+def uncounted(event: Any, context: Any) -> Any:
+    """Ends without a metric."""
+    if isinstance(event, dict) and event.get("execution_sid") == EXECUTIONS[0]:
+        app._service().studio.end(FLOWS[0], EXECUTIONS[0], app.Deadline(1))
     return app.handler(event, context)
 
 
