@@ -468,6 +468,36 @@ def test_a_gate_gives_way_and_recovers() -> None:
     assert sum(gate.enter(0) for _ in range(20)) == 8
 
 
+def places(gate: Gate) -> int:
+    """How many it lets through at once."""
+    inside = 0
+    while gate.enter(0):
+        inside += 1
+    for _ in range(inside):
+        gate.leave(throttled=None)
+    return inside
+
+
+def test_a_refusal_halves_the_places() -> None:
+    """Neither more nor fewer: several processes are to settle below what Twilio takes from all of them."""
+    gate = Gate(10)
+    gate.enter(0)
+    gate.leave(throttled=True)
+    assert places(gate) == 5
+
+
+def test_about_as_many_successes_as_there_are_places_add_one() -> None:
+    """Step by step, as TCP finds its share."""
+    gate = Gate(10)
+    for throttled in (True, *[False] * 5):
+        gate.enter(0)
+        gate.leave(throttled=throttled)
+    assert places(gate) == 5
+    gate.enter(0)
+    gate.leave(throttled=False)
+    assert places(gate) == 6
+
+
 def test_the_context_is_lambdas(sweep: Function, studio: Studio) -> None:
     """The handler takes Lambda's own arguments."""
     seed(studio, 1)
