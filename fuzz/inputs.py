@@ -377,10 +377,12 @@ class Reply(NamedTuple):
     Attributes:
         content: every byte of it.
         closes: whether it hangs up then; else it keeps the connection, also if the answer is not whole.
+        document: what its body was before anything happened to it.
     """
 
     content: bytes
     closes: bool
+    document: Json = None
 
 
 _page_urls = st.sampled_from(
@@ -458,7 +460,8 @@ _field_lines = st.sampled_from(
 def _replies(draw: st.DrawFn) -> Reply:
     if draw(st.integers(0, 15)) == 0:
         return Reply(draw(st.binary(max_size=60)), closes=True)
-    body = json.dumps(draw(_documents)).encode()
+    document = draw(_documents)
+    body = json.dumps(document).encode()
     kind = draw(st.integers(0, 9))
     if kind == 0:
         body = body[: draw(st.integers(0, len(body)))]
@@ -477,7 +480,7 @@ def _replies(draw: st.DrawFn) -> Reply:
     ]
     content = b"\r\n".join([*lines, b"", body])
     extra = draw(st.sampled_from([b"", b"", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]))
-    return Reply(content + extra, closes=draw(st.sampled_from([True, True, False])))
+    return Reply(content + extra, closes=draw(st.sampled_from([True, True, False])), document=document)
 
 
 class Exchange(NamedTuple):

@@ -12,20 +12,19 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-import jsonschema
 from hypothesis.strategies import SearchStrategy
-from rfc3339_validator import validate_rfc3339
 
 from end_conversation import studio
-from end_conversation.command import SCHEMA, Command, parse_json
+from end_conversation.command import Command, from_milliseconds, parse_json
 from end_conversation.config import Config
 from end_conversation.credentials import parse_credentials
 from end_conversation.errors import ConfigurationError, InvalidRequest
-from end_conversation.webhook import SHORTEST_KEY, parse_keys
+from end_conversation.webhook import SHORTEST_KEY, TOLERANCE, parse_keys
 from fuzz import inputs
 from fuzz.inputs import FLOWS, Exchange, Webhook
+from fuzz.model import CODES, PERMANENT, Outcome, by_sid, instant, is_valid, parsed
 from fuzz.scripted import ScriptedTwilio
-from fuzz.world import AGE_MINUTES, OUTCOMES, Told, World, insist, world
+from fuzz.world import AGE_MINUTES, OUTCOMES, SECONDS, Told, World, insist, world
 from local import signing
 from local.studio import API_KEY
 
@@ -47,11 +46,8 @@ class Target(NamedTuple):
 REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 """What the function may raise while nothing around it fails."""
 
-STATUSES = {200, 400, 401, 403, 404, 405, 415}
-"""What it may answer over HTTP then."""
-
-PERMANENT = {"invalid_request", "flow_not_allowed", "execution_not_found"}
-"""Why a message may be set aside."""
+LONGEST_MESSAGE = 250_000
+"""Characters of a message that a queue certainly takes, with its attributes."""
 
 FAILURES = REFUSALS | {
     "TwilioError",
@@ -72,14 +68,25 @@ def events(handler: str | None) -> Iterator[Target]:
         told = around.invoke(event, around.handler)
         around.look_at_twilio()
         around.look_at_what_ended(event, told)
-        if told.error is not None:
-            return _refused(told)
         match told.answer:
             case {"statusCode": _}:
-                return _answered(told)
+                return _answered(around, told, event)
             case {"batchItemFailures": failures}:
                 return _batch(around, told, event["Records"], failures)
+        latest = None
+        expected = Outcome("invalid_request")
+        if isinstance(event, dict) and "detail-type" in event:
+            latest, event, is_time = _trigger_time(event)
+            expected = around.model.outcome(event, latest) if is_time else expected
+        else:
+            expected = around.model.outcome(event, None)
+        code = None if told.error is None else told.error.code
+        insist(code == expected.code, f"{code} is not what has to come of the command, but {expected.code}")
+        if told.error is not None:
+            return _refused(told)
         insist(told.count(*OUTCOMES) == 1, "there is not one log line for the command")
+        insist(by_sid(told.answer["executions"]) == expected.ended, "this is not what had to be ended")
+        insist({one.sid for one in around.ended()} == expected.ended, "it did not end what it says")
         return "ended"
 
     with world(handler) as around:
@@ -102,9 +109,11 @@ def webhooks(handler: str | None) -> Iterator[Target]:
             insist(status != 401, "what was rightly signed is refused")  # noqa: PLR2004 -- Unauthorized
         if status != 401:  # noqa: PLR2004 -- Unauthorized
             insist(_is_signed(event), "what nobody signed is taken")
+            age = time.time() - int(event["headers"]["webhook-timestamp"])
+            insist(abs(age) < TOLERANCE + SECONDS, "a signature is taken that is too old, or not yet made")
         else:
             insist(not around.around.studio.requests, "Twilio is asked for what nobody signed")
-        return _answered(told)
+        return _answered(around, told, event)
 
     with world(handler) as around:
         yield Target(inputs.webhooks, check, around)
@@ -132,6 +141,14 @@ def sweeps(handler: str | None) -> Iterator[Target]:
             "what was ended is not what it tells",
         )
         insist(told.sum("ExecutionsEnded") == ended, "the metric is not what was ended")
+        stuck = sum(flow["stuck"] for flow in told.answer["flows"])
+        insist(told.sum("StuckExecutions") == stuck >= ended, "what is stuck is not counted")
+        whole = (event.get("dry_run") or ended == stuck) and not any(
+            "error" in flow for flow in told.answer["flows"]
+        )
+        insist(
+            told.answer["complete"] == whole, "it is complete, and does not say so, or the other way round"
+        )
         return "swept" if ended else "nothing to sweep"
 
     with world(handler) as around:
@@ -154,7 +171,13 @@ def answers(handler: str | None) -> Iterator[Target]:
         twilio.hang_up()
         for head, body in twilio.requests:
             _look_at(head, body, twilio.host, authorization)
+        asked = {target for target in (_ended_sid(head) for head, _ in twilio.requests) if target}
+        if "execution_sid" not in exchange.event:
+            insist(asked <= _listed(exchange), "what nobody asked for was to be ended")
         if told.error is None:
+            said = b"".join(reply.content for reply in exchange.replies)
+            if "execution_sid" in exchange.event:
+                insist(b'"ended"' in said or b"20409" in said, "it says ended, and Twilio does not")
             return "swept" if exchange.is_sweep else "ended"
         kind = type(told.error).__name__
         insist(kind in FAILURES, f"{kind} is not what may come of Twilio's answer")
@@ -173,31 +196,36 @@ def answers(handler: str | None) -> Iterator[Target]:
 @contextlib.contextmanager
 def commands(handler: str | None) -> Iterator[Target]:
     """The parser of commands, against other implementations of JSON Schema and RFC 3339."""
-    # In Python's re, which jsonschema uses as it is, `$` also matches before a last newline.
-    schema = json.loads(json.dumps(SCHEMA).replace('$"', '\\\\Z"'))
-    checker = jsonschema.FormatChecker(formats=())
-    checker.checks("date-time")(_is_date_time)
-    validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
 
     def check(text: str) -> str:
         sent = text.encode(errors="surrogatepass")
         try:
-            payload = parse_json(sent)
+            payload: Any = parse_json(sent)
         except InvalidRequest as refusal:
             around.search(str(refusal))
+            insist(not parsed(sent)[0], "JSON is refused")
             return "no JSON"
-        present = payload
-        if isinstance(payload, dict):
-            present = {name: value for name, value in payload.items() if value is not None}
-        expected = validator.is_valid(present) and _is_unicode(payload)
+        insist(parsed(sent)[0], "what is no JSON is taken")
         try:
             command = Command.parse(payload)
         except InvalidRequest as refusal:
             around.search(str(refusal), repr(refusal.errors))
-            insist(not expected, "a valid command is refused")
+            insist(not is_valid(payload), "a valid command is refused")
             return "refused"
-        insist(expected, "an invalid command is taken")
+        insist(is_valid(payload), "an invalid command is taken")
         around.search(repr(replace(command, reason=None, conversation_id=None)))
+        for name in ("flow_sid", "execution_sid", "contact", "conversation_id", "reason"):
+            insist(getattr(command, name) == payload.get(name), f"{name} is another one")
+        occurred_at, now = instant(payload.get("occurred_at")), datetime.now(UTC)
+        off = (
+            now - command.occurred_at
+            if occurred_at is None or occurred_at > now
+            else occurred_at - command.occurred_at
+        )
+        insist(
+            abs(off.total_seconds()) < SECONDS if occurred_at is None or occurred_at > now else not off,
+            "occurred_at is another one",
+        )
         return "taken"
 
     with world(handler) as around:
@@ -222,7 +250,10 @@ def secrets(handler: str | None) -> Iterator[Target]:
             if parse is parse_keys:
                 insist(all(len(key) >= SHORTEST_KEY for key in value), "a key that is too short is taken")
             else:
-                insist(re.fullmatch("Basic [A-Za-z0-9+/]+=*", value.authorization), "no value of a header")
+                insist(
+                    value.authorization == _authorization(text),
+                    "no value of a header, or another one",
+                )
         return " and ".join(taken) or "refused"
 
     with world(handler) as around:
@@ -248,6 +279,9 @@ def settings(handler: str | None) -> Iterator[Target]:
         is_near = url.hostname in {"127.0.0.1", "::1", "localhost"}
         in_sam = environ.get("AWS_SAM_LOCAL") == "true"
         insist(url.scheme == "https" or is_near or in_sam, "the credentials may travel in the clear")
+        given = environ.get("ALLOWED_FLOW_SIDS", "")
+        listed = {one for one in map(str.strip, given.split(",")) if re.fullmatch("FW[0-9a-fA-F]{32}", one)}
+        insist(config.allowed_flow_sids == (listed if given else None), "another list of Flows is allowed")
         return "taken"
 
     with world(handler) as around:
@@ -264,26 +298,72 @@ def _refused(told: Told, message: str = "conversation_not_ended") -> str:
     kind = type(told.error).__name__
     insist(kind in REFUSALS, f"{kind} while nothing around the function fails")
     insist(told.count(message) == 1, "there is not one log line for the failure")
+    metric = "ExecutionsNotFound" if kind == "ExecutionNotFound" else "RequestsRejected"
+    insist(told.sum(metric) == 1, f"the failure is not counted once in {metric}")
     return kind
 
 
-def _answered(told: Told) -> str:
-    answer = told.answer
-    insist(
-        answer["statusCode"] in STATUSES, f"{answer['statusCode']} while nothing around the function fails"
-    )
+def _answered(around: World, told: Told, event: Mapping[str, Any]) -> str:
+    status, headers = told.answer["statusCode"], told.answer["headers"]
+    insist(status in CODES, f"{status} while nothing around the function fails")
     insist(told.count(*OUTCOMES) == 1, "there is not one log line for the command")
-    body = json.loads(answer["body"])
-    code = "" if answer["statusCode"] == 200 else f" {body['code']}"  # noqa: PLR2004 -- OK
-    return f"{answer['statusCode']}{code}"
+    body = json.loads(told.answer["body"])
+    code = body.get("code")
+    insist(code in CODES[status], f"{status} with {code}")
+    (line,) = (line for line in told.lines if line.get("message") in OUTCOMES)
+    insist(line.get("code") == code, "the log has another code")
+    expected = _expected_of_body(around, event)
+    if code is None:
+        insist(headers["content-type"] == "application/json", "a result has another type")
+        insist(by_sid(body["executions"]) == expected.ended, "this is not what had to be ended")
+        insist({one.sid for one in around.ended()} == expected.ended, "it did not end what it says")
+        return "200"
+    insist(headers["content-type"] == "application/problem+json", "a problem has another type")
+    insist(body.keys() >= {"type", "title", "status", "detail", "request_id"}, "a problem lacks something")
+    insist(body["status"] == status, "a problem has another status")
+    if code in PERMANENT:
+        insist(code == expected.code, f"{code} is not what has to come of the command, but {expected.code}")
+    return f"{status} {code}"
+
+
+def _expected_of_body(around: World, event: Mapping[str, Any]) -> Outcome:
+    body = event.get("body")
+    if not isinstance(body, str):
+        return Outcome("invalid_request")
+    sent = body.encode(errors="surrogatepass")
+    if event.get("isBase64Encoded") is True:
+        try:
+            sent = base64.b64decode(body, validate=True)
+        except ValueError:
+            return Outcome("invalid_request")
+    is_json, payload = parsed(sent)
+    context = event["requestContext"] if isinstance(event["requestContext"], dict) else {}
+    latest = from_milliseconds(context.get("timeEpoch", context.get("requestTimeEpoch")))
+    return around.model.outcome(payload, latest) if is_json else Outcome("invalid_request")
 
 
 def _batch(around: World, told: Told, records: list[Any], failures: list[Any]) -> str:
-    ids = [record["messageId"] for record in records]
-    insist(all(failure["itemIdentifier"] in ids for failure in failures), "a message failed that nobody sent")
+    again = {failure["itemIdentifier"] for failure in failures}
+    ended: set[str] = set()
+    for record in records:
+        expected = _expected_of_message(around, record)
+        ended |= expected.ended
+        message_id = record["messageId"]
+        lines = [line for line in told.lines if line.get("message_id") == message_id]
+        codes = [line.get("code") for line in lines if line.get("message") in OUTCOMES]
+        insist(codes == [expected.code], f"{codes} is not what has to come of a message, but {expected.code}")
+        is_aside = any(line.get("message") == "message_dead_lettered" for line in lines)
+        insist(
+            is_aside == (expected.code is not None and message_id not in again),
+            "a message is lost, or there twice",
+        )
+        # What no queue can hold, the dead-letter queue refuses.
+        is_text = isinstance(record.get("body"), str) and record["body"].isprintable() and record["body"]
+        insist(
+            message_id not in again or not is_text or len(record["body"]) > LONGEST_MESSAGE,
+            "a message comes again",
+        )
     set_aside = told.count("message_dead_lettered")
-    found = told.count("conversation_ended") + set_aside + len(failures)
-    insist(found == len(records), "a message is neither done nor set aside nor reported")
     letters = around.dead_letters() if set_aside or failures else []
     # On a busy machine one may be there twice, or be there and count as failed: sent, but not told in time.
     insist(len(letters) >= set_aside, f"of {set_aside} messages set aside {len(letters)} are in their queue")
@@ -291,7 +371,67 @@ def _batch(around: World, told: Told, records: list[Any], failures: list[Any]) -
     insist(
         all(body in bodies and code in PERMANENT for body, code in letters), "another message was set aside"
     )
+    insist({one.sid for one in around.ended()} == ended, "this is not what had to be ended")
     return f"{len(records)} messages, {set_aside} set aside, {len(failures)} again"
+
+
+def _expected_of_message(around: World, record: Mapping[str, Any]) -> Outcome:
+    body, attributes = record.get("body"), record.get("attributes")
+    is_json, payload = parsed(body.encode(errors="surrogatepass")) if isinstance(body, str) else (False, None)
+    if not is_json:
+        return Outcome("invalid_request")
+    sent = from_milliseconds(attributes.get("SentTimestamp") if isinstance(attributes, dict) else None)
+    if not isinstance(payload, dict) or "detail-type" not in payload:
+        return around.model.outcome(payload, sent)
+    latest, payload, is_time = _trigger_time(payload)
+    return around.model.outcome(payload, latest or sent) if is_time else Outcome("invalid_request")
+
+
+def _trigger_time(event: Mapping[str, Any]) -> tuple[datetime | None, Any, bool]:
+    """The time of an event, its detail, and whether the time is one, or none is given."""
+    latest = instant(event.get("time"))
+    return latest, event.get("detail"), latest is not None or event.get("time") is None
+
+
+def _authorization(text: str) -> str | None:
+    """The value of the header that a Twilio secret makes, if it does."""
+    _, secret = parsed(text.encode(errors="surrogatepass"))
+    for user, password in (("apiKeySid", "apiKeySecret"), ("accountSid", "authToken")):
+        if isinstance(secret, dict) and all(
+            _is_shown(secret.get(name)) for name in ("accountSid", user, password)
+        ):
+            return "Basic " + base64.b64encode(f"{secret[user]}:{secret[password]}".encode("ascii")).decode()
+    return None
+
+
+def _is_shown(value: object) -> bool:
+    """Whether it is printable ASCII, and not just spaces."""
+    return isinstance(value, str) and re.fullmatch("[ -~]*[!-~][ -~]*", value) is not None
+
+
+def _ended_sid(head: str) -> str | None:
+    """The Execution that a request is to end."""
+    found = re.match(r"POST /v2/Flows/\w+/Executions/(FN\w+) ", head)
+    return found and found[1]
+
+
+def _listed(exchange: Exchange) -> set[str]:
+    """The Executions that may be ended by what Twilio listed."""
+    items = [
+        item
+        for reply in exchange.replies
+        if isinstance(reply.document, dict) and isinstance(reply.document.get("executions"), list)
+        for item in reply.document["executions"]
+        if isinstance(item, dict)
+    ]
+    contact = exchange.event.get("contact")
+    return {
+        item["sid"]
+        for item in items
+        if isinstance(item.get("sid"), str)
+        and item.get("status") == "active"
+        and contact in (None, item.get("contact_channel_address"))
+    }
 
 
 def _is_signed(event: Mapping[str, Any]) -> bool:
@@ -318,32 +458,3 @@ def _look_at(head: str, body: str, host: str, authorization: str) -> None:
     )
     insist(f"Host: {host}" in lines and f"Authorization: {authorization}" in lines, "another host, or user")
     insist(sum(line.lower().startswith("host:") for line in lines) == 1, "there are two hosts")
-
-
-def _is_date_time(value: object) -> bool:
-    if not isinstance(value, str):
-        return True
-    text = value.upper()
-    # The other implementation knows no leap seconds.
-    if text[17:19] == "60":
-        text = f"{text[:17]}59{text[19:]}"
-    return bool(validate_rfc3339(text)) and not text.endswith("\n") and _is_in_the_calendar(text)
-
-
-def _is_in_the_calendar(text: str) -> bool:
-    """Whether Python can count to it, in UTC."""
-    try:
-        datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return False
-    return True
-
-
-def _is_unicode(payload: object) -> bool:
-    """Whether the texts that a command is made of can be written as UTF-8."""
-    texts = [payload.get(name) for name in SCHEMA["properties"]] if isinstance(payload, dict) else []
-    try:
-        "".join(text for text in texts if isinstance(text, str)).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

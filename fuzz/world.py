@@ -22,6 +22,7 @@ from end_conversation.errors import EndConversationError
 from end_conversation.observability import logger
 from end_conversation.webhook import verifier
 from fuzz.inputs import CANARY, CONTACTS, EXECUTIONS, FLOWS, FOREIGN_FLOW, UNKNOWN_FLOW
+from fuzz.model import Model
 from local import samples, signing
 from local.canaries import Canaries, without_told
 from local.executions import Execution, Executions
@@ -100,6 +101,7 @@ class World:
         self._canaries.plant_credentials(*API_KEY)
         self._canaries.plant_key(signing.KEY)
         self._sqs = self.around.aws.sqs()
+        self.model = Model((), (), ())
 
     def renew(self) -> None:
         """Have the same Executions as ever, and nothing that was asked."""
@@ -115,6 +117,7 @@ class World:
             executions.add(FLOWS[0], contact=CONTACTS[0], date_created=tomorrow),
             executions.add(FOREIGN_FLOW, EXECUTIONS[3], contact=CONTACTS[0], date_created=some_time_ago),
         ]
+        self.model = Model(_MAY_ASK, (*FLOWS, FOREIGN_FLOW), executions.all())
         self.around.aws.calls.clear()
 
     def invoke(self, event: Any, handler: Callable[[Any, Any], Any], seconds: float = SECONDS) -> Told:  # noqa: ANN401 -- any JSON

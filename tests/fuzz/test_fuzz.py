@@ -16,6 +16,7 @@ from end_conversation.credentials import Credentials
 from fuzz import targets
 from fuzz.__main__ import ROOT, engines
 from fuzz.inputs import FLOWS
+from fuzz.model import is_valid
 from fuzz.targets import TARGETS
 from fuzz.world import Finding
 
@@ -50,12 +51,13 @@ def fuzz(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def change_command(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
-    """Let the parser look at something else than it is given."""
+def change_command(monkeypatch: pytest.MonkeyPatch, *, valid: bool, **changes: str | None) -> None:
+    """Let the parser look at something else than it is given, where that is valid, or is not."""
     parse = Command.parse
 
     def changed(payload: Any) -> Command:
-        return parse(payload | changes if isinstance(payload, dict) else payload)
+        is_meant = isinstance(payload, dict) and is_valid(payload) is valid
+        return parse(payload | changes if is_meant else payload)
 
     monkeypatch.setattr(Command, "parse", changed)
 
@@ -81,7 +83,7 @@ FOUND = {
     ("events", "mistaken"): "what no command is about was ended",
     ("events", "hasty"): "what no command is about was ended",
     ("events", "uncounted"): "the metric is not what was ended",
-    ("events", "forgetful"): "a message is neither done nor set aside nor reported",
+    ("events", "forgetful"): "is not what has to come of a message",
     ("events", "failing"): "500 while nothing around the function fails",
     ("webhooks", "gullible"): "what nobody signed is taken",
     ("webhooks", "deaf"): "what was rightly signed is refused",
@@ -101,7 +103,7 @@ def test_what_may_not_be_is_found(target: str, function: str) -> None:
 
 def test_command_that_is_invalid_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another implementation of JSON Schema has its say about every command that is taken."""
-    change_command(monkeypatch, flow_sid=FLOWS[0])
+    change_command(monkeypatch, valid=False, flow_sid=FLOWS[0])
 
     with pytest.raises(Finding, match="an invalid command is taken"):
         send("commands", 2000)
@@ -109,9 +111,17 @@ def test_command_that_is_invalid_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_command_that_is_valid_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """… and about every one that is refused."""
-    change_command(monkeypatch, occurred_at="today")
+    change_command(monkeypatch, valid=True, occurred_at="today")
 
     with pytest.raises(Finding, match="a valid command is refused"):
+        send("commands", 2000)
+
+
+def test_command_that_becomes_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """… and nothing in it may change."""
+    change_command(monkeypatch, valid=True, flow_sid=FLOWS[1])
+
+    with pytest.raises(Finding, match="flow_sid is another one"):
         send("commands", 2000)
 
 
