@@ -105,8 +105,8 @@ class Done:
     found: str
 
 
-def run(job: Job) -> Done:
-    """Run one, and tell how far it is."""
+def run(job: Job, running: set[subprocess.Popen[bytes]]) -> Done:
+    """Run one, among others that run, and tell how far it is."""
     job.directory.mkdir(parents=True, exist_ok=True)
     job.report.unlink(missing_ok=True)
     with (
@@ -115,6 +115,7 @@ def run(job: Job) -> Done:
             job.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
         ) as worker,
     ):
+        running.add(worker)
         began = time.monotonic()
         while worker.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -123,12 +124,15 @@ def run(job: Job) -> Done:
             print(f"{job.name:20} {seconds:5.0f} s  {inputs:10,} inputs", flush=True)
             if seconds > job.seconds + GRACE:
                 worker.kill()
+        running.discard(worker)
     text = job.log.read_text(errors="replace")
     found = ""
     if worker.returncode:
         # The last of each kind: hypothesis goes on until it has the simplest input.
         lines = [lines[-1] for pattern in _FOUND if (lines := pattern.findall(text))]
         found = "\n".join(line[:MOST_SHOWN] for line in lines) or text[-MOST_SHOWN:]
+    if not found and not _figures(job).get("inputs"):
+        found = "not one input was tried"
     coverage = _COVERAGE.findall(text)
     return Done(job, _figures(job), coverage[-1] if coverage else "", found)
 
@@ -184,6 +188,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help=argparse.SUPPRESS)
     parser.add_argument("--handler", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.seconds < 1:
+        parser.error("a target takes one second at least")
     if arguments.engine and arguments.engine not in engines():
         parser.error(f"{arguments.engine} is not installed: it has wheels for Linux on x86_64 only")
     jobs = [
@@ -192,9 +198,16 @@ def main() -> None:
         for engine in ([arguments.engine] if arguments.engine else engines())
     ]
     with interruptible():
+        running: set[subprocess.Popen[bytes]] = set()
         # One for each processor: a worker keeps one busy.
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            done = list(threads.map(run, jobs))
+            try:
+                done = list(threads.map(lambda job: run(job, running), jobs))
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for worker in list(running):
+                    worker.terminate()
+                raise
         print(f"\n{tables(done)}\n")
         for one in done:
             if one.found:

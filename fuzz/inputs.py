@@ -89,7 +89,14 @@ contacts = _mostly(st.sampled_from(CONTACTS), beside(CONTACTS) | anything)
 date_times = st.one_of(
     st.datetimes().map(lambda at: at.isoformat() + "Z"),
     st.sampled_from(["2026-03-02T09:41:07Z", "2100-01-01T00:00:00Z"]),
-    st.sampled_from(["2016-12-31T23:59:60Z", "9999-12-31T23:59:60-23:59", "0001-01-01t00:00:00+23:59"]),
+    st.sampled_from(
+        [
+            "2016-12-31T23:59:60Z",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T23:59:60+01:00",
+            "0001-01-01t00:00:00+23:59",
+        ]
+    ),
     st.from_regex(
         r"[0-9]{4}-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,12})?(Z|[+-][0-2][0-9]:[0-6][0-9])",
         fullmatch=True,
@@ -393,6 +400,7 @@ _page_urls = st.sampled_from(
         "https://evil.example/v2?PageToken=PAFN02&Page=2&status=ended&DateCreatedTo=x",
         "http://[/?PageToken=%0d%0aHost:evil.example",
         "?PageToken=a&PageToken=b",
+        "?PageToken=a\ud800",
     ]
 )
 _shown = st.fixed_dictionaries(
@@ -498,6 +506,7 @@ exchanges = st.builds(
             ({"flow_sid": FLOWS[0], "execution_sid": EXECUTIONS[0]}, False),
             ({"flow_sid": FLOWS[0], "contact": CONTACTS[0]}, False),
             ({"flow_sids": list(FLOWS), "older_than_minutes": 0}, True),
+            (_HTTP | {"body": json.dumps({"flow_sid": FLOWS[0], "execution_sid": EXECUTIONS[0]})}, False),
         ]
     ),
     st.lists(_replies(), min_size=1, max_size=5),

@@ -97,7 +97,7 @@ def instant(value: object) -> datetime | None:
     if not validate_rfc3339(text) or text.endswith("\n"):
         return None
     try:
-        return (datetime.fromisoformat(text) + timedelta(seconds=leap)).astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone(UTC) + timedelta(seconds=leap)
     except (ValueError, OverflowError):
         return None
 

@@ -28,7 +28,7 @@ class ScriptedTwilio:
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._accept)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def host(self) -> str:
@@ -42,9 +42,13 @@ class ScriptedTwilio:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        # Where shutting down does not wake who accepts, a connection does.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            socket.create_connection(self._listener.getsockname()).close()
         self._listener.close()
+        self._thread.join(1)
         self.hang_up()
 
     def script(self, replies: Sequence[Reply]) -> None:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -45,6 +46,15 @@ class Target(NamedTuple):
 
 REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 """What the function may raise while nothing around it fails."""
+
+FAILURE_CODES: dict[int, set[str | None]] = {
+    200: {None},
+    404: {"execution_not_found"},
+    502: {"twilio_error", "credentials_rejected"},
+    503: {"twilio_throttled", "credentials_unavailable"},
+    504: {"twilio_timeout"},
+}
+"""The statuses of answers while Twilio answers anything, each with the codes that it may have."""
 
 LONGEST_MESSAGE = 250_000
 """Characters of a message that a queue certainly takes, with its attributes."""
@@ -172,12 +182,14 @@ def answers(handler: str | None) -> Iterator[Target]:
         for head, body in twilio.requests:
             _look_at(head, body, twilio.host, authorization)
         asked = {target for target in (_ended_sid(head) for head, _ in twilio.requests) if target}
-        if "execution_sid" not in exchange.event:
+        if "execution_sid" not in exchange.event and "requestContext" not in exchange.event:
             insist(asked <= _listed(exchange), "what nobody asked for was to be ended")
         if told.error is None:
             said = b"".join(reply.content for reply in exchange.replies)
-            if "execution_sid" in exchange.event:
+            if "execution_sid" in exchange.event or (told.answer or {}).get("statusCode") == HTTPStatus.OK:
                 insist(b'"ended"' in said or b"20409" in said, "it says ended, and Twilio does not")
+            if "requestContext" in exchange.event:
+                return _answered_failure(told)
             return "swept" if exchange.is_sweep else "ended"
         kind = type(told.error).__name__
         insist(kind in FAILURES, f"{kind} is not what may come of Twilio's answer")
@@ -324,6 +336,19 @@ def _answered(around: World, told: Told, event: Mapping[str, Any]) -> str:
     if code in PERMANENT:
         insist(code == expected.code, f"{code} is not what has to come of the command, but {expected.code}")
     return f"{status} {code}"
+
+
+def _answered_failure(told: Told) -> str:
+    status, code = told.answer["statusCode"], json.loads(told.answer["body"]).get("code")
+    insist(code in FAILURE_CODES.get(status, ()), f"{status} with {code}")
+    insist(told.count(*OUTCOMES) == 1, "there is not one log line for the command")
+    insist(
+        status != HTTPStatus.SERVICE_UNAVAILABLE
+        or code != "twilio_throttled"
+        or "retry-after" in told.answer["headers"],
+        "it does not say when to come again",
+    )
+    return f"{status} {code or ''}".rstrip()
 
 
 def _expected_of_body(around: World, event: Mapping[str, Any]) -> Outcome:

@@ -28,9 +28,6 @@ MEMORY = 768 * 1024 * 1024
 LONGEST = 10
 """Seconds that one input may take."""
 
-MOST_SHOWN = 4000
-"""Characters of an input that are shown."""
-
 EXAMPLES = 500
 """Inputs between two looks at the clock."""
 
@@ -46,14 +43,18 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True, help="of the corpus, and of what was found")
     parser.add_argument("--report", type=Path, required=True, help="the figures, as JSON")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))  # noqa: S311 -- repeatable, not secret
+    parser.add_argument("--replay", type=Path, help="only this input, as the engine that is guided kept it")
     parser.add_argument("--handler", help="the function's handler, if it is another one")
     arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", file=sys.stderr)
     with _instrumented(arguments.engine):
         targets = importlib.import_module("fuzz.targets")
     with targets.TARGETS[arguments.target](arguments.handler) as target:
         run = _Run(target, arguments.report)
         try:
-            if arguments.engine == "atheris":
+            if arguments.replay:
+                _test(run, target.inputs).hypothesis.fuzz_one_input(arguments.replay.read_bytes())
+            elif arguments.engine == "atheris":
                 _by_atheris(run, target.inputs, arguments)
             else:
                 _by_hypothesis(run, target.inputs, arguments)
@@ -80,7 +81,7 @@ class _Run:
             if took > LONGEST or _memory() > MEMORY:
                 _complain(f"{took:.1f} s and {_memory() / 1e6:.0f} MB are too much")
         except Exception as finding:
-            print(f"\nfound with: {value!r}"[:MOST_SHOWN], file=sys.stderr)
+            print(f"\nfound with: {value!r}", file=sys.stderr)
             print(f"{type(finding).__name__}: {finding}", file=sys.stderr)
             raise
         self._inputs += 1
@@ -166,7 +167,8 @@ def _instrumented(engine: str) -> contextlib.AbstractContextManager[object]:
 
 
 def _memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # In bytes on macOS, in kB elsewhere.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ from local.studio import API_KEY
 SECONDS = 5.0
 """What Lambda gives to an invocation. It has to be over by then, with Twilio and AWS at their best."""
 
+PATIENCE = 3.0
+"""Seconds that an invocation may take, however few it is given: far less than any wait that hangs."""
+
 AGE_MINUTES = 60
 """How old the Executions are that may be ended."""
 
@@ -97,9 +100,11 @@ class World:
     survivors: list[Execution] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._secrets = Canaries()
         self._canaries = Canaries(CANARY)
-        self._canaries.plant_credentials(*API_KEY)
-        self._canaries.plant_key(signing.KEY)
+        for canaries in (self._secrets, self._canaries):
+            canaries.plant_credentials(*API_KEY)
+            canaries.plant_key(signing.KEY)
         self._sqs = self.around.aws.sqs()
         self.model = Model((), (), ())
 
@@ -120,8 +125,20 @@ class World:
         self.model = Model(_MAY_ASK, (*FLOWS, FOREIGN_FLOW), executions.all())
         self.around.aws.calls.clear()
 
-    def invoke(self, event: Any, handler: Callable[[Any, Any], Any], seconds: float = SECONDS) -> Told:  # noqa: ANN401 -- any JSON
-        """Let the function do its work, and see that it gives away nothing, and is done in time."""
+    def invoke(
+        self,
+        event: Any,  # noqa: ANN401 -- any JSON
+        handler: Callable[[Any, Any], Any],
+        seconds: float = SECONDS,
+    ) -> Told:
+        """Let the function do its work, and see that it gives away nothing, and is done in time.
+
+        Args:
+            event: what it is invoked with.
+            handler: its handler.
+            seconds: what Lambda says that it has. A busy machine may take longer for what takes so little.
+        """
+        _visited.clear()
         answer: Any = None
         error: Exception | None = None
         began = time.monotonic()
@@ -131,7 +148,8 @@ class World:
             except Exception as raised:  # noqa: BLE001 -- that is what is looked for
                 error = raised
         took = time.monotonic() - began
-        insist(took < seconds, f"it took {took:.1f} of {seconds:.1f} s")
+        insist(took < max(seconds, PATIENCE), f"it took {took:.1f} s, and had {seconds:.1f}")
+        insist(_visited <= {"127.0.0.1"}, "it went where nobody sent it")
         self.search(
             json.dumps(answer, ensure_ascii=False),
             "".join(traceback.format_exception(error)) if error else "",
@@ -155,7 +173,9 @@ class World:
                 yield output
         finally:
             _log_to(sys.stderr)
-        self.search(*map(without_told, output.getvalue().splitlines()))
+        lines = output.getvalue().splitlines()
+        self.search(*map(without_told, lines))
+        insist(not any(map(self._secrets.find, lines)), "a secret is in what a caller may choose")
 
     def dead_letters(self) -> list[tuple[str, str]]:
         """Take out what is in the dead-letter queue: bodies and codes."""
@@ -172,7 +192,7 @@ class World:
     def search(self, *texts: str) -> None:
         """See that no canary is in what came out."""
         for text in texts:
-            self.searched += len(text)
+            self.searched += len(text.encode(errors="surrogatepass"))
             insist(
                 self._canaries.find(text) is None,
                 "a canary is in the output, in an answer, or in an exception",
@@ -217,6 +237,17 @@ def _log_to(stream: TextIO) -> None:
     handler.setStream(stream)
 
 
+_visited: set[str] = set()
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note to what hosts connections go: an audit hook, which nothing in the process gets around."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        _visited.add(arguments[1][0])
+    elif event == "socket.getaddrinfo":
+        _visited.add(str(arguments[0]))
+
+
 class _Context:
     """The part of Lambda's context that the function uses."""
 
@@ -237,6 +268,9 @@ def world(handler: str | None = None, environment: Mapping[str, str] | None = No
         handler: dotted name of the function's handler, if it is another one.
         environment: more environment variables of the function, or other ones.
     """
+    # What the stand-ins log is none of the function's output.
+    for of_stand_ins in ("werkzeug", "moto"):
+        logging.getLogger(of_stand_ins).propagate = False
     with stand_ins() as around:
         of_function = around.environment | {
             "ALLOWED_FLOW_SIDS": ",".join(sorted(_MAY_ASK)),
@@ -247,12 +281,23 @@ def world(handler: str | None = None, environment: Mapping[str, str] | None = No
             **(environment or {}),
         }
         with patch.dict(os.environ, of_function):
-            for made in (app._service, sweep._service, aws.clients, verifier):  # noqa: SLF001 -- as in a new process
-                made.cache_clear()
-            yield World(around, _named(handler or HANDLER), sweep.handler)
+            _forget()
+            try:
+                yield World(around, _named(handler or HANDLER), sweep.handler)
+            finally:
+                _forget()
+
+
+def _forget() -> None:
+    """Be as in a new process."""
+    for made in (app._service, sweep._service, aws.clients, verifier):  # noqa: SLF001 -- they live as long as it
+        made.cache_clear()
 
 
 def _named(handler: str) -> Callable[[Any, Any], Any]:
     module, _, name = handler.rpartition(".")
     found: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), name)
     return found
+
+
+sys.addaudithook(_note)

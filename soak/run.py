@@ -2,6 +2,7 @@
 
 import random
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -113,7 +114,8 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
             asked=len(studio.requests),
             seconds=time.monotonic() - began,
             function_memory=max(sandbox.peak_memory for sandbox in sandboxes),
-            own_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            own_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * (1 if sys.platform == "darwin" else 1024),
         )
     return Verdict(book, ledger, spells, end)
 

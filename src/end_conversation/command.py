@@ -103,7 +103,7 @@ def parse_date_time(value: str) -> datetime:
     leap = second == _LEAP_SECOND
     instant = datetime.fromisoformat(f"{to_the_minute}{'59' if leap else second}{rest}")
     try:
-        return (instant + timedelta(seconds=leap)).astimezone(UTC)
+        return instant.astimezone(UTC) + timedelta(seconds=leap)
     except OverflowError:
         raise ValueError("outside the calendar") from None
 

@@ -336,7 +336,10 @@ def _page_position(next_page_url: str) -> dict[str, str | int]:
         given = parse_qs(urlsplit(next_page_url).query)
     except ValueError:
         return {}
-    return {name: given[name][0] for name in ("Page", "PageToken") if name in given}
+    # No token of Twilio's is anything but ASCII; half of a surrogate pair could not even be sent.
+    return {
+        name: given[name][0] for name in ("Page", "PageToken") if name in given and given[name][0].isascii()
+    }
 
 
 def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:

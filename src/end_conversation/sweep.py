@@ -149,6 +149,8 @@ class _Run:
             found.update((one.sid, None) for one in self._service.studio.active(flow_sid, until, deadline))
         except EndConversationError as error:
             self._unlisted[flow_sid] = error
+        except Exception as defect:  # noqa: BLE001 - costs this Flow only, untold
+            self._unlisted[flow_sid] = InternalError(f"unforeseen {type(defect).__name__}")
 
     def _end(self, pending: deque[Stuck]) -> Counter[tuple[str, str]]:
         """Work through what is pending; what is left of it there was no time for."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 import urllib.request
 from contextlib import suppress
@@ -11,6 +12,7 @@ from end_conversation import app, sweep
 from end_conversation.errors import InvalidRequest
 from fuzz.inputs import CONTACTS, EXECUTIONS, FLOWS
 from fuzz.worker import MEMORY
+from fuzz.world import PATIENCE
 
 _gathered: list[bytes] = []
 
@@ -114,7 +116,20 @@ def impatient(event: Any, context: Any) -> Any:
 
 def slow(event: Any, context: Any) -> Any:
     """Is not done when Lambda ends it."""
-    time.sleep(context.get_remaining_time_in_millis() / 1000)
+    time.sleep(context.get_remaining_time_in_millis() / 1000 + PATIENCE)
+    return app.handler(event, context)
+
+
+def unfaithful(event: Any, context: Any) -> Any:
+    """Talks to somebody else."""
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.2", 9)).close()
+    return app.handler(event, context)
+
+
+def confiding(event: Any, context: Any) -> Any:
+    """Logs a secret in the place of what a caller chose."""
+    print(json.dumps({"reason": app._service()._credentials.get(app.Deadline(1)).authorization}))
     return app.handler(event, context)
 
 

@@ -78,6 +78,8 @@ FOUND = {
     ("events", "talkative"): "a canary is in",
     ("events", "indiscreet"): "a canary is in",
     ("events", "outspoken"): "a canary is in",
+    ("events", "confiding"): "a secret is in what a caller may choose",
+    ("events", "unfaithful"): "it went where nobody sent it",
     ("events", "untidy"): "a line of output that is no JSON",
     ("events", "trusting"): "Twilio was asked for what nobody may ask for",
     ("events", "mistaken"): "what no command is about was ended",

@@ -268,3 +268,8 @@ def test_date_times_survive(instant: datetime) -> None:
 def test_a_leap_second_is_the_next_second() -> None:
     """RFC 3339 allows :60, which Python does not count."""
     assert parse_date_time("2016-12-31T23:59:60Z") == datetime(2017, 1, 1, tzinfo=UTC)
+
+
+def test_a_leap_second_at_the_end_of_the_calendar_is_in_it_where_the_zone_says_so() -> None:
+    """An hour before, in UTC."""
+    assert parse_date_time("9999-12-31T23:59:60+01:00") == datetime(9999, 12, 31, 23, tzinfo=UTC)

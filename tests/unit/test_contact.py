@@ -258,7 +258,7 @@ def test_credentials_go_only_where_they_belong(function: Function, studio: Studi
     assert (second["PageSize"], second["status"], "x" in second) == ("1000", "active", False)
 
 
-@pytest.mark.parametrize("url", ["https://[", "nowhere", "?PageToken=", "/v2?Page=1"])
+@pytest.mark.parametrize("url", ["https://[", "nowhere", "?PageToken=", "/v2?Page=1", "?PageToken=\ud800"])
 def test_a_list_that_does_not_go_on_is_an_error(function: Function, studio: Studio, url: str) -> None:
     """There is more, and no way to it: not a success."""
     studio.fail(method="GET", status=200, body=page(next_page_url=url), times=None)

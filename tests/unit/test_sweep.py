@@ -225,6 +225,25 @@ def test_a_flow_that_cannot_be_listed_does_not_hold_up_the_others(sweep: Functio
     assert (line["code"], line["flow_sid"]) == ("execution_not_found", OTHER_FLOW_SID)
 
 
+def test_a_defect_while_listing_a_flow_does_not_hold_up_the_others(
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as a Flow that cannot be listed, and its text stays out of the log."""
+    seed(studio, 2)
+    active = studio_module.Studio.active
+
+    def broken_for_another(client: Any, flow_sid: str, *rest: Any) -> Any:
+        return active(client, flow_sid, *rest) if flow_sid == FLOW_SID else {}[CONTACT]
+
+    monkeypatch.setattr(studio_module.Studio, "active", broken_for_another)
+    result = sweep(EVENT | {"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
+    assert [(each.get("error"), each["ended"]) for each in result["flows"]] == [
+        ("internal_error", 0),
+        (None, 2),
+    ]
+    assert not result["complete"]
+
+
 def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> None:
     """The operator's alarm is the function's error; it is counted once."""
     with pytest.raises(ExecutionNotFound):
