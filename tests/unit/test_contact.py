@@ -398,8 +398,8 @@ def test_ten_contacts_of_a_batch_do_not_wait_for_each_other_for_ever(
         seed(studio, contact=contact)
     record = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]["Records"][0]
     records = [
-        record | {"messageId": contact, "body": json.dumps(COMMAND | {"contact": contact})}
-        for contact in contacts
+        record | {"messageId": f"message-{n}", "body": json.dumps(COMMAND | {"contact": contact})}
+        for n, contact in enumerate(contacts)
     ]
     assert function({"Records": records}) == {"batchItemFailures": []}
     assert not active(studio)

@@ -19,6 +19,7 @@ from end_conversation import aws
 from end_conversation import connection as connection_module
 from end_conversation import studio as studio_module
 from end_conversation.config import Config
+from end_conversation.connection import Connections
 from end_conversation.credentials import parse_credentials
 from end_conversation.deadline import Deadline
 from end_conversation.errors import (
@@ -343,6 +344,88 @@ def test_one_connection_is_kept(end: End, studio: Studio) -> None:
         end(studio.seed(FLOW_SID).sid)
         failure(end)
     assert studio.connections == 1
+
+
+def test_a_full_house_is_waited_for_until_the_deadline(
+    environment: pytest.MonkeyPatch, studio: Studio
+) -> None:
+    """Who finds no place in time has asked nothing of Twilio."""
+    studio_client = client()
+    while studio_client._gate.enter(0):
+        pass
+    with pytest.raises(TwilioTimeout, match=r"^there is no time left to ask Twilio$"):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.05))
+    assert not studio.requests
+
+
+def test_a_refusal_takes_places_away(environment: pytest.MonkeyPatch, studio: Studio) -> None:
+    """Of ten at once five are left after one 429, for everybody who uses the client."""
+    environment.setattr(studio_module, "TRIES", 1)
+    studio.fail(status=429)
+    studio_client = client()
+    with pytest.raises(TwilioThrottled):
+        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+    places = 0
+    while studio_client._gate.enter(0):
+        places += 1
+    assert places == 5
+
+
+@contextlib.contextmanager
+def server_that_notes(answer: bytes, times: int = 1) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that gives an answer to each request, leaves its connections open, and notes what came."""
+    noted: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
+
+        def serve() -> None:
+            for _ in range(times):
+                connection = connections.enter_context(server.accept()[0])
+                noted.append(connection.recv(65536))
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", noted
+        thread.join()
+
+
+def test_the_request_is_what_twilio_documents(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
+) -> None:
+    """To the byte: whoever compares it with Twilio's page finds the same."""
+    sid = "FN" + "9" * 32
+    body = json.dumps({"sid": sid, "status": "ended"}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with server_that_notes(answer) as (url, noted):
+        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
+        client().end(FLOW_SID, sid, Deadline(5))
+    (head, sent) = noted[0].split(b"\r\n\r\n")
+    assert sent == b"Status=ended"
+    assert head.decode().split("\r\n") == [
+        f"POST /v2/Flows/{FLOW_SID}/Executions/{sid} HTTP/1.1",
+        f"Host: {url.removeprefix('http://')}",
+        "Content-Length: 12",
+        f"Authorization: {parse_credentials(secret_text()).authorization}",
+        "Accept: application/json",
+        "Content-Type: application/x-www-form-urlencoded",
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["close", "101"],
+)
+def test_a_connection_is_given_up_where_the_server_says_so(answer: bytes) -> None:
+    """Also where it leaves its own end open: what comes over it next may be anything."""
+    with server_that_notes(answer, times=2) as (url, noted):
+        connections = Connections(url, 1)
+        for _ in range(2):
+            connections.exchange("GET", "/", {}, "", 5.0)
+    assert len(noted) == 2
 
 
 @contextlib.contextmanager

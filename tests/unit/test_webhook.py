@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from end_conversation import app, webhook
-from end_conversation.webhook import RENEWAL_INTERVAL, InvalidSignature, Signed, parse_keys, sign, verifier
+from end_conversation.deadline import Deadline
+from end_conversation.errors import CredentialsUnavailable
+from end_conversation.webhook import (
+    FAILURE_PAUSE,
+    RENEWAL_INTERVAL,
+    InvalidSignature,
+    Signed,
+    parse_keys,
+    sign,
+    verifier,
+)
 from local.studio import Studio
 
 SECRET_ID = "end-conversation/webhook-keys"
@@ -227,6 +237,7 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "signature of another version": (signature(lambda it: it.replace("v1", "v2")), "signature_malformed"),
     "asymmetric signature": (signature(lambda it: it.replace("v1", "v1a")), "signature_malformed"),
     "version in capitals": (signature(lambda it: it.replace("v1", "V1")), "signature_malformed"),
+    "tab for a space": (signature(lambda it: f"v1,x\t{it}"), "signature_malformed"),
     "version alone": (with_("webhook-signature", "v1,"), "signature_malformed"),
     "version without comma": (with_("webhook-signature", "v1"), "signature_malformed"),
     "commas": (with_("webhook-signature", ",,,"), "signature_malformed"),
@@ -540,3 +551,44 @@ def test_a_full_stop_in_the_id_could_move_the_timestamp() -> None:
     headers = {"webhook-id": f"msg_1.{NOW}.x", "webhook-timestamp": str(NOW), "webhook-signature": genuine}
     with pytest.raises(InvalidSignature):
         Signed.of(lambda name: [headers[name]])
+
+
+def signed_now(clock: SimpleNamespace) -> Signed:
+    """A request that any key may have signed."""
+    headers = headers_of(BODY, at=clock.now)
+    return Signed.of(lambda name: [headers[name]])
+
+
+def test_after_a_failure_the_keys_are_left_alone_for_a_while(
+    clock: SimpleNamespace, secrets_manager: SecretsManager
+) -> None:
+    """Anybody can send forged requests, and must not make us ask with each of them."""
+    clock.now = float(int(clock.now))
+    secrets_manager.secrets[SECRET_ID] = "{}"
+    verify = verifier(SECRET_ID, 300)
+    signed = signed_now(clock)
+    began = clock.now
+    for after, reads, cause in [
+        (0.0, 1, "the secret of the signing keys holds no key"),
+        (0.0, 1, "the signing keys could not be read a moment ago"),
+        (FAILURE_PAUSE - 0.1, 1, "the signing keys could not be read a moment ago"),
+        (FAILURE_PAUSE, 2, "the secret of the signing keys holds no key"),
+    ]:
+        clock.now = began + after
+        with pytest.raises(CredentialsUnavailable, match=f"^{cause}$"):
+            verify.check(signed, BODY, Deadline(5))
+        assert len(secrets_manager.reads) == reads
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "the secret of the signing keys is not JSON"),
+        ("[]", "the secret of the signing keys holds no key"),
+        ('{"keys": []}', "the secret of the signing keys holds no key"),
+    ],
+)
+def test_what_a_secret_lacks_is_told(text: str, complaint: str) -> None:
+    """Whoever keeps the secret finds what to mend in the log."""
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
+        parse_keys(text)
