@@ -102,11 +102,12 @@ def instant(value: object) -> datetime | None:
         return None
 
 
-def parsed(text: bytes) -> tuple[bool, Any]:
+def parsed(text: str | bytes) -> tuple[bool, Any]:
     """Whether it is JSON, and what it holds."""
     constants: list[str] = []
     try:
-        value = json.loads(text.decode(), parse_constant=constants.append)
+        text = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(text, parse_constant=constants.append)
     except (ValueError, RecursionError):
         return False, None
     return not constants, value

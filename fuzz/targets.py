@@ -420,7 +420,7 @@ def _trigger_time(event: Mapping[str, Any]) -> tuple[datetime | None, Any, bool]
 
 def _authorization(text: str) -> str | None:
     """The value of the header that a Twilio secret makes, if it does."""
-    _, secret = parsed(text.encode(errors="surrogatepass"))
+    _, secret = parsed(text)
     for user, password in (("apiKeySid", "apiKeySecret"), ("accountSid", "authToken")):
         if isinstance(secret, dict) and all(
             _is_shown(secret.get(name)) for name in ("accountSid", user, password)
