@@ -258,6 +258,13 @@ def test_credentials_go_only_where_they_belong(function: Function, studio: Studi
     assert (second["PageSize"], second["status"], "x" in second) == ("1000", "active", False)
 
 
+def test_listing_sends_no_body(function: Function, studio: Studio) -> None:
+    """A query says it all."""
+    studio.executions.add_flow(FLOW_SID)
+    function(COMMAND)
+    assert [(request.method, request.form) for request in studio.requests] == [("GET", {})]
+
+
 @pytest.mark.parametrize("url", ["https://[", "nowhere", "?PageToken=", "/v2?Page=1", "?PageToken=\ud800"])
 def test_a_list_that_does_not_go_on_is_an_error(function: Function, studio: Studio, url: str) -> None:
     """There is more, and no way to it: not a success."""

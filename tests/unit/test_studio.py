@@ -9,21 +9,24 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import FLOW_SID, SECRET_ID, secret_text
 from doubles import SecretsManager
+from urllib3.connection import HTTPConnection
 
 from end_conversation import aws
 from end_conversation import connection as connection_module
 from end_conversation import studio as studio_module
 from end_conversation.config import Config
-from end_conversation.connection import Connections
+from end_conversation.connection import Connections, _BoundedHTTPConnection
 from end_conversation.credentials import parse_credentials
 from end_conversation.deadline import Deadline
 from end_conversation.errors import (
     CredentialsRejected,
+    CredentialsUnavailable,
     EndConversationError,
     ExecutionNotFound,
     TwilioError,
@@ -32,7 +35,7 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.secret import Secret
-from end_conversation.studio import TRIES, EndedExecution
+from end_conversation.studio import BACKOFF, TRIES, EndedExecution
 from end_conversation.studio import Studio as Client
 from local.studio import Studio
 
@@ -540,6 +543,41 @@ def test_a_connection_that_was_closed_is_replaced(end: End, studio: Studio) -> N
     end(studio.seed(FLOW_SID).sid)
     studio.fail(broken="reset")
     assert end(studio.seed(FLOW_SID).sid)
+
+
+def test_the_waits_between_tries_double(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, studio: Studio
+) -> None:
+    """Each is a random part of twice as much as the one before."""
+    drawn: list[tuple[float, float]] = []
+    environment.setattr(
+        studio_module, "_RANDOM", SimpleNamespace(uniform=lambda *ends: drawn.append(ends) or 0.0)
+    )
+    studio.fail(status=500, times=None)
+    with pytest.raises(TwilioError):
+        client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+    assert drawn == [(0, BACKOFF * factor) for factor in (2, 4, 8, 16)]
+
+
+def test_what_connecting_left_is_for_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, where connecting took no time."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(HTTPConnection, "_new_conn", lambda _: ours)
+    with ours, theirs:
+        timeout = _BoundedHTTPConnection("127.0.0.1", 1, timeout=20.0)._new_conn().gettimeout()
+    assert timeout == pytest.approx(20, abs=5)
+
+
+def test_a_secret_that_cannot_be_read_again_is_told(
+    end: End, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """With what Secrets Manager has against it."""
+    end(studio.seed(FLOW_SID).sid)
+    studio.credentials = set()
+    secrets_manager.error = "AccessDeniedException"
+    error = failure(end)
+    assert type(error) is CredentialsUnavailable
+    assert str(error) == "Secrets Manager refuses the secret: AccessDeniedException"
 
 
 def test_a_rotated_secret_is_read_again(end: End, studio: Studio, secrets_manager: SecretsManager) -> None:
