@@ -310,3 +310,14 @@ def test_a_retired_secret_id_is_told_without_its_value(
     answer = function(by_every_trigger(command)["http"])
     assert answer["statusCode"] == 503
     assert "canary-of-the-secret" not in function.output + answer["body"]
+
+
+def test_the_latency_of_twilio_is_in_milliseconds(
+    function: Function, studio: Studio, command: dict[str, str]
+) -> None:
+    """One value for each call: the time from asking to the whole answer."""
+    studio.fail(delay=0.2)
+    function(command)
+    (latencies,) = [line["TwilioLatency"] for line in function.lines if "TwilioLatency" in line]
+    assert len(latencies) == 1
+    assert 200 <= latencies[0] < 5000

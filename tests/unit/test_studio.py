@@ -374,6 +374,21 @@ def test_a_refusal_takes_places_away(environment: pytest.MonkeyPatch, studio: St
     assert places == 5
 
 
+def test_what_gets_no_answer_adds_no_place(environment: pytest.MonkeyPatch, studio: Studio) -> None:
+    """A Twilio that hangs up does not ask for more."""
+    environment.setattr(studio_module, "TRIES", 1)
+    studio_client = client()
+    studio.fail(status=429)
+    studio.fail(broken="reset", times=None)
+    for _ in range(7):
+        with pytest.raises(TwilioFailure):
+            studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
+    places = 0
+    while studio_client._gate.enter(0):
+        places += 1
+    assert places == 5
+
+
 @contextlib.contextmanager
 def server_that_notes(answer: bytes, times: int = 1) -> Iterator[tuple[str, list[bytes]]]:
     """A server that gives an answer to each request, leaves its connections open, and notes what came."""
