@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from hypothesis.strategies import SearchStrategy
 
-from end_conversation import studio
 from end_conversation.command import Command, from_milliseconds, parse_json
 from end_conversation.config import Config
-from end_conversation.credentials import parse_credentials
 from end_conversation.errors import ConfigurationError, InvalidRequest
-from end_conversation.webhook import SHORTEST_KEY, TOLERANCE, parse_keys
+from end_conversation.triggers.webhook import SHORTEST_KEY, TOLERANCE, parse_keys
+from end_conversation.twilio import studio
+from end_conversation.twilio.credentials import parse_credentials
 from fuzz import inputs
 from fuzz.inputs import FLOWS, Exchange, Webhook
 from fuzz.model import CODES, PERMANENT, Outcome, by_sid, instant, is_valid, parsed

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from end_conversation import app, aws, sweep
 from end_conversation.errors import EndConversationError
 from end_conversation.observability import logger
-from end_conversation.webhook import verifier
+from end_conversation.triggers.webhook import verifier
 from fuzz.inputs import CANARY, CONTACTS, EXECUTIONS, FLOWS, FOREIGN_FLOW, UNKNOWN_FLOW
 from fuzz.model import Model
 from local import samples, signing

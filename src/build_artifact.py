@@ -101,9 +101,9 @@ def _is_runtime(command: str) -> bool:
 
 def _files() -> Iterator[tuple[str, bytes]]:
     """Every file that ships, and what is in it."""
-    for path in (HERE / PACKAGE).iterdir():
-        if _KEPT.fullmatch(path.name):
-            yield f"{PACKAGE}/{path.name}", path.read_bytes()
+    for path in sorted((HERE / PACKAGE).rglob("*")):
+        if path.is_file() and _KEPT.fullmatch(path.name):
+            yield str(path.relative_to(HERE)), path.read_bytes()
     lock = (HERE / REQUIREMENTS).read_text()
     for path in _wheels(lock):
         # pip checked it when it came, which may be long ago.

@@ -6,13 +6,13 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from end_conversation import eventbridge, http_api, sqs
 from end_conversation.deadline import ANSWER_MARGIN, HTTP_BUDGET, WARM_UP_LIMIT, Deadline
 from end_conversation.errors import EndConversationError
 from end_conversation.invocation import Invocation, Request
 from end_conversation.observability import metrics_of
 from end_conversation.once import Once
 from end_conversation.service import Service
+from end_conversation.triggers import eventbridge, http_api, sqs
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

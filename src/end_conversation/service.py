@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from end_conversation.aws import client
 from end_conversation.config import Config
-from end_conversation.credentials import parse_credentials
 from end_conversation.errors import (
     CredentialsRejected,
     CredentialsUnavailable,
@@ -20,7 +19,8 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.secret import Secret
-from end_conversation.studio import CONCURRENCY, EndedExecution, Studio
+from end_conversation.twilio.credentials import parse_credentials
+from end_conversation.twilio.studio import CONCURRENCY, EndedExecution, Studio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

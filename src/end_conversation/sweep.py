@@ -28,7 +28,7 @@ from end_conversation.observability import count, logger, metrics_of
 from end_conversation.once import Once
 from end_conversation.schema import compiled
 from end_conversation.service import Service, badness
-from end_conversation.studio import TRY_TIMEOUT
+from end_conversation.twilio.studio import TRY_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

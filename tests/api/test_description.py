@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT202012
 from served import ROOT, Api, serving
 
 from end_conversation.command import SCHEMA
-from end_conversation.http_api import ROUTE, STATUS, WEBHOOK_ROUTE
+from end_conversation.triggers.http_api import ROUTE, STATUS, WEBHOOK_ROUTE
 from local import gateway, signing
 from local.samples import EVENTS, load
 

@@ -12,14 +12,13 @@ from hypothesis import HealthCheck, Phase
 
 from end_conversation.command import Command
 from end_conversation.config import Config
-from end_conversation.credentials import Credentials
+from end_conversation.twilio.credentials import Credentials
 from fuzz import targets
 from fuzz.__main__ import ROOT, engines
 from fuzz.inputs import FLOWS
 from fuzz.model import is_valid
 from fuzz.targets import TARGETS
 from fuzz.world import Finding
-
 
 # Nobody can install it elsewhere; on Linux on x86_64, and so in CI, nothing is left out.
 needs_atheris = pytest.mark.skipif(

@@ -7,7 +7,7 @@ from typing import Any
 
 from end_conversation import app
 from end_conversation.aws import client
-from end_conversation.studio import Studio
+from end_conversation.twilio.studio import Studio
 
 _active = Studio.active
 

@@ -18,7 +18,7 @@ from local import samples
 from local.studio import Studio
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-SOURCES = [ast.parse(path.read_text()) for path in sorted((ROOT / "src" / "end_conversation").glob("*.py"))]
+SOURCES = [ast.parse(path.read_text()) for path in sorted((ROOT / "src" / "end_conversation").rglob("*.py"))]
 NAME = re.compile(r"(?:[A-Z][a-z]+){2,}")
 
 # Of AWS's own metrics: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html

@@ -8,8 +8,9 @@ import pytest
 from conftest import EVENTS, Function
 from stack import of_type, template
 
-from end_conversation import app, aws, sweep, webhook
+from end_conversation import app, aws, sweep
 from end_conversation.errors import EndConversationError
+from end_conversation.triggers import webhook
 from local import samples
 from local.signing import renewed
 from local.stand_ins import stand_ins

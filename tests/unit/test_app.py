@@ -12,7 +12,6 @@ from doubles import SecretsManager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from end_conversation import studio as studio_module
 from end_conversation.errors import (
     ConfigurationError,
     CredentialsUnavailable,
@@ -23,6 +22,7 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
+from end_conversation.twilio import studio as studio_module
 from local.studio import API_KEY, Studio
 
 CONTACT = "+15005550006"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import FLOW_SID, Function, sample
 
-from end_conversation import studio as studio_module
 from end_conversation.errors import ExecutionNotFound, InvalidRequest, TwilioError, TwilioTimeout
+from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 CONTACT = "whatsapp:+15005550006"

@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import ACCOUNT_SID
 
-from end_conversation.credentials import parse_credentials
+from end_conversation.twilio.credentials import parse_credentials
 
 KEY_SID, KEY_SECRET, AUTH_TOKEN = "SK" + "1" * 32, "s3cret-of-the-key", "s3cret-token"
 API_KEY = {"accountSid": ACCOUNT_SID, "apiKeySid": KEY_SID, "apiKeySecret": KEY_SECRET}

@@ -5,8 +5,9 @@ from time import monotonic
 
 import pytest
 
-from end_conversation import aws, deadline, studio
+from end_conversation import aws, deadline
 from end_conversation.deadline import Deadline, call_within
+from end_conversation.twilio import studio
 
 
 def test_a_deadline_never_has_less_than_nothing_left() -> None:

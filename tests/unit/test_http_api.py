@@ -11,8 +11,9 @@ from doubles import SecretsManager
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from end_conversation import app, errors, http_api
-from end_conversation import studio as studio_module
+from end_conversation import app, errors
+from end_conversation.triggers import http_api
+from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 UNKNOWN_SID = "FN" + "9" * 32

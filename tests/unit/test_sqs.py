@@ -12,8 +12,8 @@ from conftest import FLOW_SID, SECRET_ID, Context, Function, sample, secret_text
 from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
-from end_conversation import studio as studio_module
 from end_conversation.errors import InvalidRequest
+from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 POISON = "not json"

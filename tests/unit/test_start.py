@@ -9,7 +9,7 @@ from conftest import FLOW_SID, Function, eventually
 from doubles import SecretsManager
 
 from end_conversation import app, deadline
-from end_conversation import studio as studio_module
+from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 

@@ -18,11 +18,7 @@ from doubles import SecretsManager
 from urllib3.connection import HTTPConnection
 
 from end_conversation import aws
-from end_conversation import connection as connection_module
-from end_conversation import studio as studio_module
 from end_conversation.config import Config
-from end_conversation.connection import Connections, _BoundedHTTPConnection
-from end_conversation.credentials import parse_credentials
 from end_conversation.deadline import Deadline
 from end_conversation.errors import (
     CredentialsRejected,
@@ -35,8 +31,12 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.secret import Secret
-from end_conversation.studio import BACKOFF, TRIES, EndedExecution
-from end_conversation.studio import Studio as Client
+from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio import transport as connection_module
+from end_conversation.twilio.credentials import parse_credentials
+from end_conversation.twilio.studio import BACKOFF, TRIES, EndedExecution
+from end_conversation.twilio.studio import Studio as Client
+from end_conversation.twilio.transport import Connections, _BoundedHTTPConnection
 from local.studio import Studio
 
 End = Callable[..., EndedExecution]

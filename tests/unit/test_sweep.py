@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from conftest import FLOW_SID, Context, Function
 
-from end_conversation import studio as studio_module
 from end_conversation import sweep as sweep_module
 from end_conversation.errors import (
     ConfigurationError,
@@ -16,7 +15,8 @@ from end_conversation.errors import (
     InvalidRequest,
     TwilioThrottled,
 )
-from end_conversation.gate import Gate
+from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio.gate import Gate
 from local.studio import Studio
 
 OTHER_FLOW_SID = "FW" + "2" * 32

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from end_conversation import app, webhook
+from end_conversation import app
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
-from end_conversation.webhook import (
+from end_conversation.triggers import webhook
+from end_conversation.triggers.webhook import (
     FAILURE_PAUSE,
     RENEWAL_INTERVAL,
     InvalidSignature,

@@ -1,17 +1,12 @@
-"""The HTTP trigger: API Gateway's events in, answers and RFC 9457 problems out.
-
-Both of the gateway's payload formats: 2.0 of HTTP APIs, and 1.0 of REST APIs.
-https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
-"""
+"""The HTTP trigger: routes in, answers and RFC 9457 problems out."""
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from end_conversation.command import from_milliseconds, parse_json
+from end_conversation.command import parse_json
 from end_conversation.errors import (
     ConfigurationError,
     CredentialsRejected,
@@ -28,11 +23,10 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.invocation import Request
-from end_conversation.webhook import InvalidSignature, Signed, verifier
+from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.webhook import InvalidSignature, Signed, verifier
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from end_conversation.invocation import Invocation
 
 ROUTE = "/conversations/end"
@@ -79,109 +73,58 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
 """The status of the answer to each error."""
 
 
-def trigger_of(event: object) -> str:
+def trigger_of(event: dict[str, Any]) -> str:
     """Which of the HTTP triggers an event of API Gateway is."""
-    return "webhook" if _method_and_path(event)[1] == WEBHOOK_ROUTE else "http"
+    return "webhook" if HttpRequest(event).route == WEBHOOK_ROUTE else "http"
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The answer to an API Gateway event: never an exception."""
-    request_id = _request_id(event)
+    request = HttpRequest(event)
     try:
         result = invocation.carry_out(
-            lambda: Request(_payload(invocation, event), _sent_at(event)), request_id=request_id
+            lambda: Request(_payload(invocation, request), request.sent_at), request_id=request.request_id
         )
     except EndConversationError as error:
-        return _problem(error, request_id)
+        return _problem(error, request.request_id)
     if result.worst is not None:
         failed = [{"sid": sid, "code": error.code} for sid, error in result.failed]
-        return _problem(result.worst, request_id, result.to_json() | {"failed": failed})
+        return _problem(result.worst, request.request_id, result.to_json() | {"failed": failed})
     return _answer(HTTPStatus.OK, "application/json", result.to_json())
 
 
-def _request_id(event: dict[str, Any]) -> str | None:
-    match event:
-        case {"requestContext": {"requestId": str(request_id)}}:
-            return request_id
-    return None
-
-
-def _sent_at(event: dict[str, Any]) -> datetime | None:
-    match event:
-        case {"requestContext": {"timeEpoch": time} | {"requestTimeEpoch": time}}:
-            return from_milliseconds(time)
-    return None
-
-
-def _payload(invocation: Invocation, event: dict[str, Any]) -> object:
+def _payload(invocation: Invocation, request: HttpRequest) -> object:
     """The command in the body.
 
     Raises:
         RequestRejected: there is none, or the request is for something else, or from who knows whom.
         EndConversationError: it cannot be told from whom the request is.
     """
-    method, path = _method_and_path(event)
-    if path not in (ROUTE, WEBHOOK_ROUTE):
+    if request.route not in (ROUTE, WEBHOOK_ROUTE):
         raise NotFound("there is no such route")
-    if method != "POST":
+    if request.method != "POST":
         raise MethodNotAllowed("the route takes POST only")
-    if path == WEBHOOK_ROUTE:
-        _check_signature(invocation, event)
-    media_type = "".join(_header(event, "content-type")[:1]).partition(";")[0].strip().lower()
-    if media_type not in ("", "application/json"):
+    if request.route == WEBHOOK_ROUTE:
+        _check_signature(invocation, request)
+    if request.media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json")
-    body = _body(event)
+    body = request.body()
     if not body:
         raise InvalidRequest("the body is empty")
     return parse_json(body)
 
 
-def _check_signature(invocation: Invocation, event: dict[str, Any]) -> None:
+def _check_signature(invocation: Invocation, request: HttpRequest) -> None:
     """Let only those through who have a signing key, before anything that they sent is looked into."""
     config = invocation.service().config
     if config.webhook_secret_id is None:
         raise InvalidSignature("no_keys_configured")
-    signed = Signed.of(lambda name: _header(event, name))
+    signed = Signed.of(request.header)
     try:
-        body = _body(event)
+        body = request.body()
     except InvalidRequest:
         raise InvalidSignature("body_unreadable") from None
     verifier(config.webhook_secret_id, config.secret_max_age).check(signed, body, invocation.deadline)
-
-
-def _body(event: dict[str, Any]) -> bytes:
-    """What the caller sent, byte for byte."""
-    match event:
-        case {"body": str(body), "isBase64Encoded": True}:
-            try:
-                return b64decode(body, validate=True)
-            except ValueError:
-                raise InvalidRequest("the body is not base64, as the event says it is") from None
-        case {"body": str(body)}:
-            # Half of a surrogate pair, which no caller can send, is for the JSON parser to refuse.
-            return body.encode(errors="surrogatepass")
-    return b""
-
-
-def _method_and_path(event: object) -> tuple[object, object]:
-    """The method of the request, and the path of the route that it matched, not just the one it asked for."""
-    match event:
-        case {"routeKey": str(route_key), "requestContext": {"http": {"method": method}}}:
-            return method, route_key.partition(" ")[2]
-        case {"httpMethod": method, "resource": path}:
-            return method, path
-    return None, None
-
-
-def _header(event: dict[str, Any], name: str) -> list[str]:
-    """Every value of a header; an HTTP API joins those of one name by commas, and gives them as one."""
-    for headers in (event.get("multiValueHeaders"), event.get("headers")):
-        if isinstance(headers, dict):
-            found = [value for key, value in headers.items() if key.lower() == name]
-            values = [one for value in found for one in (value if isinstance(value, list) else [value])]
-            if texts := [value for value in values if isinstance(value, str)]:
-                return texts
-    return []
 
 
 def _problem(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from end_conversation.command import EXECUTION_SID, parse_date_time
-from end_conversation.connection import ConnectionFailed, Connections
 from end_conversation.errors import (
     CredentialsRejected,
     CredentialsUnavailable,
@@ -28,15 +27,16 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
-from end_conversation.gate import Gate
 from end_conversation.observability import observe_milliseconds
+from end_conversation.twilio.gate import Gate
+from end_conversation.twilio.transport import ConnectionFailed, Connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from end_conversation.credentials import Credentials
     from end_conversation.deadline import Deadline
     from end_conversation.secret import Secret
+    from end_conversation.twilio.credentials import Credentials
 
 CONCURRENCY = 10
 """Requests at once, each over a connection of its own that is kept; a batch from SQS is as large."""

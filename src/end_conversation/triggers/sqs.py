@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from end_conversation import eventbridge
 from end_conversation.aws import CALL_LIMIT, client
 from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.deadline import call_within
 from end_conversation.errors import EndConversationError, InvalidRequest
 from end_conversation.invocation import Request
 from end_conversation.observability import logger
-from end_conversation.studio import CONCURRENCY
+from end_conversation.triggers import eventbridge
+from end_conversation.twilio.studio import CONCURRENCY
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation

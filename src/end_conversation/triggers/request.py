@@ -1,0 +1,81 @@
+"""An HTTP request, as either payload format of API Gateway describes it: 2.0 (HTTP API) or 1.0 (REST API).
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import TYPE_CHECKING, Any
+
+from end_conversation.command import from_milliseconds
+from end_conversation.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class HttpRequest:
+    """What a caller sent, as far as anybody asks.
+
+    Attributes:
+        method: in capitals, as the gateway gives it; None if the event came through no route of an API.
+        route: path of the route that matched (`/webhooks/{source}`), not just the path that was asked for.
+        request_id: API Gateway's own.
+        sent_at: when the gateway received it.
+    """
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        self._event = event
+        self.method, self.route = _method_and_route(event)
+        context = event.get("requestContext")
+        context = context if isinstance(context, dict) else {}
+        request_id = context.get("requestId")
+        self.request_id: str | None = request_id if isinstance(request_id, str) else None
+        self.sent_at: datetime | None = from_milliseconds(
+            context.get("timeEpoch", context.get("requestTimeEpoch"))
+        )
+
+    def header(self, name: str) -> list[str]:
+        """Every value of the header with this name in lower case.
+
+        An HTTP API joins the values of repeated headers by commas, and gives them as one.
+        """
+        for headers in (self._event.get("multiValueHeaders"), self._event.get("headers")):
+            if isinstance(headers, dict):
+                found = [value for key, value in headers.items() if key.lower() == name]
+                values = [one for value in found for one in (value if isinstance(value, list) else [value])]
+                if texts := [value for value in values if isinstance(value, str)]:
+                    return texts
+        return []
+
+    @property
+    def media_type(self) -> str:
+        """The content type in lower case, without its parameters; empty if there is none."""
+        return "".join(self.header("content-type")[:1]).partition(";")[0].strip().lower()
+
+    def body(self) -> bytes:
+        """What the caller sent, byte for byte.
+
+        Raises:
+            InvalidRequest: the event says that it is base64, and it is not.
+        """
+        match self._event:
+            case {"body": str(body), "isBase64Encoded": True}:
+                try:
+                    return b64decode(body, validate=True)
+                except ValueError:
+                    raise InvalidRequest("the body is not base64, as the event says it is") from None
+            case {"body": str(body)}:
+                # Half of a surrogate pair, which no caller can send, is for the JSON parser to refuse.
+                return body.encode(errors="surrogatepass")
+        return b""
+
+
+def _method_and_route(event: dict[str, Any]) -> tuple[str | None, str | None]:
+    match event:
+        case {"routeKey": str(route_key), "requestContext": {"http": {"method": str(method)}}}:
+            return method, route_key.partition(" ")[2]
+        case {"httpMethod": str(method), "resource": str(route)}:
+            return method, route
+    return None, None

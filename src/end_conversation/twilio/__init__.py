@@ -1,0 +1,1 @@
+"""What only Twilio's API and secret know: its credentials, its HTTP and its rate limits."""
