@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import boto3
 import pytest
 from doubles import SecretsManager
 from hypothesis import HealthCheck, settings
@@ -165,7 +166,8 @@ def environment(
     }.items():
         monkeypatch.setenv(name, value)
     _service.cache_clear()
-    aws.clients.cache_clear()
+    aws._clients.cache_clear()
+    boto3.setup_default_session()
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()
     return monkeypatch

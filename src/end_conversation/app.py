@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from end_conversation.deadline import ANSWER_MARGIN, HTTP_BUDGET, WARM_UP_LIMIT, Deadline
+from end_conversation.deadline import HTTP_BUDGET, WARM_UP_LIMIT, Deadline
 from end_conversation.errors import EndConversationError
-from end_conversation.invocation import Invocation, Request
+from end_conversation.invocation import Invocation
 from end_conversation.observability import metrics_of
-from end_conversation.once import Once
 from end_conversation.service import Service
-from end_conversation.triggers import eventbridge, http_api, sqs
+from end_conversation.triggers import direct, eventbridge, http_api, sqs
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -27,24 +27,25 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
     Raises:
         EndConversationError: the one command of an EventBridge event or a direct invocation failed.
     """
-    seconds = context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN
-    with metrics_of(trigger := _trigger(event)):
-        if trigger in ("http", "webhook"):
-            seconds = min(seconds, HTTP_BUDGET)
-        invocation = Invocation(trigger, context.aws_request_id, Deadline(seconds), _service)
-        match trigger:
-            case "http" | "webhook":
+    trigger = _trigger(event)
+    is_http = trigger in ("http", "webhook")
+    with metrics_of(trigger):
+        invocation = Invocation(trigger, context, _service, HTTP_BUDGET if is_http else float("inf"))
+        try:
+            if is_http:
                 return http_api.handle(invocation, event)
-            case "sqs":
+            if trigger == "sqs":
                 return sqs.handle(invocation, event)
-            case "eventbridge":
-                result = invocation.carry_out(lambda: eventbridge.request_of(event))
-            case _:
-                result = invocation.carry_out(lambda: Request(event))
-        return result.complete().to_json()
+            if trigger == "eventbridge":
+                return eventbridge.handle(invocation, event)
+            return direct.handle(invocation, event)
+        finally:
+            invocation.publish()
 
 
-def _trigger(event: object) -> str:
+def _trigger(event: Any) -> str:  # noqa: ANN401 - as above
+    if direct.is_failure_record(event):
+        return "direct"
     match event:
         case {"requestContext": _}:
             return http_api.trigger_of(event)
@@ -53,8 +54,10 @@ def _trigger(event: object) -> str:
     return "eventbridge" if eventbridge.is_event(event) else "direct"
 
 
-# For the life of the process; a failure is not kept, so that the next request tries again.
-_service = Once(Service.from_environment)
+@cache
+def _service() -> Service:
+    """The one for the life of the process; a failure is not kept, so that the next request tries again."""
+    return Service.from_environment()
 
 
 def _warm_up() -> None:

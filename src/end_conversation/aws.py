@@ -1,20 +1,19 @@
-"""Clients of AWS, made once for each service, with timeouts that fit into a request.
-
-They are botocore's: what boto3 adds to it would be a tenth of the time to start.
-"""
+"""Clients of AWS, made once for each service, with timeouts that fit into a request."""
 
 from __future__ import annotations
 
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import botocore.session
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from end_conversation.errors import ConfigurationError
-from end_conversation.once import Once
 
 if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -31,28 +30,30 @@ _CONFIG = Config(
     retries={"total_max_attempts": TRIES, "mode": "standard"},
 )
 
+# Clients are safe for threads, making one is not:
+# https://docs.aws.amazon.com/boto3/latest/guide/clients.html
+_making = Lock()
 
+
+@overload
+def client(service: Literal["events"]) -> EventBridgeClient: ...
 @overload
 def client(service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
 @overload
 def client(service: Literal["sqs"]) -> SQSClient: ...
-def client(service: str) -> Any:
-    """The client of a service, as the environment says (region, endpoint, credentials); safe for threads.
+def client(service: Any) -> Any:
+    """The client of a service, as the environment says (region, endpoint, credentials). Safe for threads.
 
     Raises:
-        ConfigurationError: botocore lacks a setting, or refuses one.
+        ConfigurationError: boto3 lacks a setting, or refuses one.
     """
-    return clients(service)
+    with _making:
+        return _clients(service)
 
 
-# What it loads serves the next client too.
-_session = Once(botocore.session.get_session)
-
-
-@Once
-def clients(service: str) -> object:
-    """The same without its type."""
+@cache
+def _clients(service: Literal["sqs"]) -> object:
     try:
-        return _session().create_client(service, config=_CONFIG)
+        return boto3.client(service, config=_CONFIG)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no client of AWS can be made: {type(error).__name__}") from error
+        raise ConfigurationError(f"boto3 cannot make a client: {type(error).__name__}") from error

@@ -34,7 +34,8 @@ class Command:
         execution_sid: `FN` and 32 hexadecimal digits; None if a contact is named.
         contact: channel address; never to be logged.
         occurred_at: when the conversation ended, in UTC; with a contact, what began later is left alone.
-        conversation_id: the caller's own id, for logs.
+        account_sid: the Twilio account of the Flow; None is the default one.
+        conversation_id: the caller's own id, for logs and outcome events.
         reason: for logs.
     """
 
@@ -42,6 +43,7 @@ class Command:
     execution_sid: str | None
     contact: str | None = field(repr=False)
     occurred_at: datetime
+    account_sid: str | None = None
     conversation_id: str | None = None
     reason: str | None = None
 
@@ -62,16 +64,14 @@ class Command:
             raise InvalidRequest.of_fields(error)
         now = datetime.now(UTC)
         latest = min(sent_at or now, now)
-        return cls(
-            flow_sid=given["flow_sid"],
-            execution_sid=given["execution_sid"],
-            contact=given["contact"],
-            occurred_at=min(parse_date_time(given["occurred_at"]), latest)
-            if given["occurred_at"]
-            else latest,
-            conversation_id=given["conversation_id"],
-            reason=given["reason"],
-        )
+        occurred_at = given.pop("occurred_at")
+        return cls(**given, occurred_at=min(parse_date_time(occurred_at), latest) if occurred_at else latest)
+
+    def to_json(self) -> dict[str, str]:
+        """The command as its sender could have written it, with `occurred_at` as it was understood."""
+        given = {name: getattr(self, name) for name in SCHEMA["properties"]}
+        given["occurred_at"] = format_date_time(self.occurred_at)
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_json(text: str | bytes) -> object:
@@ -106,6 +106,11 @@ def parse_date_time(value: str) -> datetime:
         return instant.astimezone(UTC) + timedelta(seconds=leap)
     except OverflowError:
         raise ValueError("outside the calendar") from None
+
+
+def format_date_time(instant: datetime) -> str:
+    """An instant in UTC as an RFC 3339 date-time."""
+    return instant.isoformat().replace("+00:00", "Z")
 
 
 def from_milliseconds(value: object) -> datetime | None:

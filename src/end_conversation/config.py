@@ -1,4 +1,4 @@
-"""The settings, read from the environment; a value that cannot be meant is a ConfigurationError."""
+"""The settings, read from the environment; an invalid value is a ConfigurationError."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from end_conversation.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
+_EVENT_BUS = re.compile(r"(arn:aws[\w-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/.\w-]{1,256}", re.ASCII)
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+_SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,478}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?", re.ASCII)
+_WEBHOOK_BASE_URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w.~-]+)*", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
 
 
@@ -26,20 +31,28 @@ class Config:
     """What the environment says.
 
     Attributes:
-        twilio_secret_id: name or ARN of the secret with the Twilio credentials.
+        twilio_secret_id: name or ARN of the secret with the default account's Twilio credentials.
+        account_secret_prefix: what the names of the other accounts' secrets begin with; None: there are none.
         secret_max_age: seconds for which a secret is used without asking for it again.
         studio_base_url: scheme, host and port of the Studio API.
-        allowed_flow_sids: the Flows that may be worked on; None is all of them.
+        allowed_flow_sids: the Flows that may be worked on, in lower case; None is all of them.
         dead_letter_queue_url: where SQS messages go at once that can never succeed.
-        webhook_secret_id: name or ARN of the secret with the keys for signed webhooks, if any.
+        queue_url: where commands go that are carried out later.
+        outcome_event_bus: name or ARN of the bus for outcome events.
+        webhook_secret_id: name or ARN of the secret with the keys and sources of webhooks.
+        webhook_base_url: what senders of webhooks call instead of the gateway's own host and stage.
     """
 
     twilio_secret_id: str
+    account_secret_prefix: str | None
     secret_max_age: float
     studio_base_url: str
     allowed_flow_sids: frozenset[str] | None
     dead_letter_queue_url: str | None
+    queue_url: str | None
+    outcome_event_bus: str | None
     webhook_secret_id: str | None
+    webhook_base_url: str | None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -48,26 +61,47 @@ class Config:
         Raises:
             ConfigurationError: names the variable, not its value.
         """
-        twilio_secret_id = environ.get("TWILIO_SECRET_ID", "")
-        if not twilio_secret_id.strip():
+
+        def optional(name: str) -> str | None:
+            return environ.get(name, "").strip() or None
+
+        twilio_secret_id = optional("TWILIO_SECRET_ID")
+        if twilio_secret_id is None:
             raise ConfigurationError("TWILIO_SECRET_ID is not set")
         log_level = environ.get("POWERTOOLS_LOG_LEVEL") or "INFO"
         if log_level.upper() not in logging.getLevelNamesMapping():
-            raise ConfigurationError("POWERTOOLS_LOG_LEVEL is no log level")
+            raise ConfigurationError("POWERTOOLS_LOG_LEVEL is not a log level")
+        prefix = optional("TWILIO_ACCOUNT_SECRET_PREFIX")
+        if prefix is not None and not _SECRET_NAME.fullmatch(prefix):
+            raise ConfigurationError("TWILIO_ACCOUNT_SECRET_PREFIX is not the beginning of a secret's name")
+        outcome_event_bus = optional("OUTCOME_EVENT_BUS")
+        if outcome_event_bus is not None and not _EVENT_BUS.fullmatch(outcome_event_bus):
+            raise ConfigurationError("OUTCOME_EVENT_BUS is not the name or ARN of an event bus")
+        webhook_base_url = optional("WEBHOOK_BASE_URL")
+        if webhook_base_url is not None and not _WEBHOOK_BASE_URL.fullmatch(webhook_base_url):
+            raise ConfigurationError("WEBHOOK_BASE_URL is not of the form https://host[:port][/path]")
         return cls(
             twilio_secret_id=twilio_secret_id,
+            account_secret_prefix=prefix,
             secret_max_age=_seconds(environ, "TWILIO_SECRET_MAX_AGE_SECONDS", "300"),
             studio_base_url=_studio_base_url(environ),
             allowed_flow_sids=_allowed_flow_sids(environ.get("ALLOWED_FLOW_SIDS", "")),
-            dead_letter_queue_url=environ.get("DEAD_LETTER_QUEUE_URL") or None,
-            webhook_secret_id=environ.get("WEBHOOK_SECRET_ID", "").strip() or None,
+            dead_letter_queue_url=optional("DEAD_LETTER_QUEUE_URL"),
+            queue_url=optional("QUEUE_URL"),
+            outcome_event_bus=outcome_event_bus,
+            webhook_secret_id=optional("WEBHOOK_SECRET_ID"),
+            webhook_base_url=webhook_base_url,
         )
+
+    def allows(self, flow_sid: str) -> bool:
+        """Whether this deployment may work on a Flow."""
+        return self.allowed_flow_sids is None or flow_sid.lower() in self.allowed_flow_sids
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:
     value = environ.get(name) or default
     if not _SECONDS.fullmatch(value):
-        raise ConfigurationError(f"{name} is no number of seconds")
+        raise ConfigurationError(f"{name} is not a number of seconds")
     return float(value)
 
 
@@ -75,7 +109,7 @@ def _allowed_flow_sids(value: str) -> frozenset[str] | None:
     """Every valid SID of the list; a list without one allows nothing, for it was meant to restrict."""
     if not value:
         return None
-    return frozenset(sid for entry in value.split(",") if FLOW_SID.fullmatch(sid := entry.strip()))
+    return frozenset(sid.lower() for entry in value.split(",") if FLOW_SID.fullmatch(sid := entry.strip()))
 
 
 def _studio_base_url(environ: Mapping[str, str]) -> str:
@@ -84,7 +118,7 @@ def _studio_base_url(environ: Mapping[str, str]) -> str:
     edge, region = environ.get("TWILIO_EDGE", ""), environ.get("TWILIO_REGION", "")
     for name, label in (("TWILIO_EDGE", edge), ("TWILIO_REGION", region)):
         if label and not _HOST_LABEL.fullmatch(label):
-            raise ConfigurationError(f"{name} is no part of a host name")
+            raise ConfigurationError(f"{name} is not a label of a host name")
     # An edge without a region means us1: https://www.twilio.com/docs/global-infrastructure/edge-locations
     host = ".".join(filter(None, ("studio", edge, region or (edge and "us1"), "twilio.com")))
     return f"https://{host}"

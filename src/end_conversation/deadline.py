@@ -15,6 +15,12 @@ T = TypeVar("T")
 ANSWER_MARGIN = 0.5
 """Seconds kept back to log, count and answer."""
 
+PUBLISHING_TIME = 1.0
+"""Seconds kept back to publish outcome events, where there is a bus for them."""
+
+PUBLISHING_LIMIT = 3.0
+"""Seconds that publishing may take where more are left: callers of the HTTP routes wait for it."""
+
 API_GATEWAY_LIMIT = 29.0
 """Seconds after which a REST API gives up; an HTTP API waits for 30.
 
@@ -40,6 +46,10 @@ class Deadline:
         """The instant that is `seconds` from now."""
         self._at = monotonic() + seconds
 
+    def within(self, seconds: float) -> Deadline:
+        """The earlier of this instant and the one that is `seconds` from now."""
+        return Deadline(min(seconds, self.remaining()))
+
     def remaining(self) -> float:
         """Seconds left, never below 0."""
         return max(0.0, self._at - monotonic())
@@ -50,8 +60,10 @@ def call_within(seconds: float, function: Callable[[], T]) -> T:
 
     A timeout of a socket holds for each of its operations: it ends neither a name look-up, nor a list of
     addresses to try, nor an answer that comes byte by byte. A call that is given up goes on in its thread
-    until its own timeouts end it; its result is dropped.
+    until its own timeouts end it; its result is dropped. Without time, it does not begin.
     """
+    if seconds <= 0:
+        raise TimeoutError
     future: Future[T] = Future()
 
     def run() -> None:

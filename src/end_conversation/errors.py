@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class FieldError(NamedTuple):
@@ -26,8 +26,8 @@ class EndConversationError(Exception):
     """Whether the same command must fail again, however often it is tried."""
 
     @property
-    def facts(self) -> dict[str, int | str | None]:
-        """What else there is to say in a log."""
+    def facts(self) -> dict[str, Any]:
+        """What else a log line says about it."""
         return {}
 
 
@@ -38,7 +38,7 @@ class InternalError(EndConversationError):
 
 
 class ConfigurationError(InternalError):
-    """An environment variable is missing or holds a value that cannot be meant."""
+    """An environment variable is missing or invalid."""
 
 
 class RequestRejected(EndConversationError):
@@ -49,7 +49,7 @@ class RequestRejected(EndConversationError):
 
 
 class InvalidRequest(RequestRejected):
-    """The command is not a JSON object, or against its schema."""
+    """The command is not a JSON object, or does not match its schema."""
 
     code = "invalid_request"
 
@@ -67,6 +67,18 @@ class FlowNotAllowed(RequestRejected):
     """`ALLOWED_FLOW_SIDS` is set and lacks the command's Flow."""
 
     code = "flow_not_allowed"
+
+
+class AccountNotAllowed(RequestRejected):
+    """The command's `account_sid` is not one that this deployment works for."""
+
+    code = "account_not_allowed"
+
+
+class QueueUnavailable(EndConversationError):
+    """The queue did not take a command that was to be carried out later; the caller still has it."""
+
+    code = "queue_unavailable"
 
 
 class TwilioFailure(EndConversationError):
@@ -95,7 +107,7 @@ class TwilioFailure(EndConversationError):
         self.retry_after = retry_after
 
     @property
-    def facts(self) -> dict[str, int | str | None]:
+    def facts(self) -> dict[str, Any]:
         """What Twilio answered."""
         return {
             "http_status": self.http_status,
@@ -146,3 +158,12 @@ class TwilioThrottled(TwilioFailure):
 
     code = "twilio_throttled"
     metric = "TwilioThrottled"
+
+
+WORST_FIRST = (CredentialsRejected, CredentialsUnavailable, TwilioError, TwilioTimeout, TwilioThrottled)
+"""Which failure speaks for several: the one that says most about what will happen to the next command."""
+
+
+def badness(error: EndConversationError) -> int:
+    """Where a failure comes in the order of WORST_FIRST; one that is not in it comes before all of them."""
+    return next((n for n, kind in enumerate(WORST_FIRST) if isinstance(error, kind)), -1)

@@ -1,25 +1,31 @@
-"""One command, from its payload to its outcome: done, logged in one line, counted."""
+"""One invocation of a function: carries out its commands; logs, counts and publishes what became of them."""
 
 from __future__ import annotations
 
 import traceback
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from end_conversation.command import Command
+from end_conversation.deadline import ANSWER_MARGIN, PUBLISHING_LIMIT, PUBLISHING_TIME, Deadline
 from end_conversation.errors import EndConversationError, InternalError
+from end_conversation.events import Event, publish
 from end_conversation.observability import count, logger
+from end_conversation.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from end_conversation.deadline import Deadline
-    from end_conversation.service import Result, Service
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from end_conversation.service import Service
+    from end_conversation.twilio.account import Retries
 
 NOT_ENDED = "conversation_not_ended"
+
+MOST_RETRIES = 10
+"""Failed tries in one log line."""
 
 
 class Request(NamedTuple):
@@ -34,72 +40,117 @@ class Request(NamedTuple):
     sent_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Invocation:
-    """What one invocation of a function has to go by.
+    """What one invocation has to go by. Safe for threads.
+
+    Args:
+        trigger: what invoked the function, as the dimension of its metrics.
+        context: Lambda's.
+        service: makes the service, or gives the one there is; raises ConfigurationError.
+        at_most: seconds that the trigger's caller waits.
 
     Attributes:
-        trigger: what invoked it, as the dimension of its metrics.
-        request_id: Lambda's id of it.
-        deadline: when the answer is due.
-        service: makes the service, or gives the one there is; raises ConfigurationError.
+        trigger: as given.
+        deadline: when the work has to be over.
     """
 
-    trigger: str
-    request_id: str
-    deadline: Deadline
-    service: Callable[[], Service]
+    def __init__(
+        self,
+        trigger: str,
+        context: LambdaContext,
+        service: Callable[[], Service],
+        at_most: float = float("inf"),
+    ) -> None:
+        self.trigger = trigger
+        self._request_id = context.aws_request_id
+        self._service = service
+        self._events: list[Event] = []
+        seconds = min(context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN, at_most)
+        try:
+            self._bus = service().config.outcome_event_bus
+        except EndConversationError:
+            # Every command asks for the service again, and reports it.
+            self._bus = None
+        self._publish_by = Deadline(seconds)
+        self.deadline = Deadline(seconds - PUBLISHING_TIME) if self._bus else self._publish_by
 
-    def carry_out(self, load: Callable[[], Request], **keys: Any) -> Result:  # noqa: ANN401 - any JSON
-        """Do what a command says.
+    @property
+    def service(self) -> Service:
+        """What ends Executions.
+
+        Raises:
+            ConfigurationError: a setting is missing or invalid.
+        """
+        return self._service()
+
+    def carry_out(self, load: Callable[[], Request], **keys: Any) -> Outcome:  # noqa: ANN401 - any JSON
+        """Do what a command says; the outcome is logged and counted.
 
         Args:
             load: gives what the trigger brought, or raises RequestRejected.
             keys: more keys for the log lines.
-
-        Raises:
-            EndConversationError: already logged and counted.
         """
-        with self.reporting(keys):
-            command = Command.parse(*load())
-            keys |= {
-                "flow_sid": command.flow_sid,
-                "execution_sid": command.execution_sid,
-                "conversation_id": command.conversation_id,
-                "reason": command.reason,
-            }
-            result = self.service().end_conversation(command, self.deadline)
-        already_ended = sum(execution.already_ended for execution in result.executions)
-        keys |= {"ended": len(result.executions) - already_ended, "already_ended": already_ended}
-        for metric, key in (("ExecutionsEnded", "ended"), ("ExecutionsAlreadyEnded", "already_ended")):
-            if keys[key]:
-                count(metric, keys[key])
+        command: Command | None = None
+        retries: Retries = []
+        try:
+            with self.reporting(keys, retries=retries):
+                command = Command.parse(*load())
+                keys |= keys_of(command)
+                each = self.service.end_conversation(command, self.deadline, retries)
+        except EndConversationError as error:
+            return Outcome(command, error=error, retries=tuple(retries))
+        outcome = Outcome.of(command, each, retries)
+        ended = len(outcome.executions) - outcome.already_ended
+        keys |= {"ended": ended, "already_ended": outcome.already_ended}
+        for metric, number in (("ExecutionsEnded", ended), ("ExecutionsAlreadyEnded", outcome.already_ended)):
+            if number:
+                count(metric, number)
         if command.execution_sid is None:
-            keys["execution_sids"] = [execution.sid for execution in result.executions]
-        for sid, error in result.failed:
-            self.report(error, keys | {"execution_sid": sid})
-        if not result.failed:
-            logger.info("conversation_ended", extra=self.named(keys))
-        return result
+            keys["execution_sids"] = [execution.sid for execution in outcome.executions]
+        for one in outcome.failed:
+            self.report(one.error, keys | {"execution_sid": one.sid, "retries": one.retries})
+        if outcome.error is None:
+            logger.info("conversation_ended", extra=self.named(keys | {"retries": retries}))
+        return outcome
+
+    def publish_later(self, outcome: Outcome, source: str | None = None) -> None:
+        """Have an outcome published at the end of the invocation."""
+        detail_type, detail = outcome.event()
+        detail |= {"trigger": self.trigger, "source": source}
+        self.publish_event_later(
+            detail_type, {key: value for key, value in detail.items() if value is not None}
+        )
+
+    def publish_event_later(self, detail_type: str, detail: dict[str, Any]) -> None:
+        """Have an event published at the end of the invocation."""
+        self._events.append(Event(detail_type, detail))
+
+    def publish(self) -> None:
+        """Publish what is there to publish; failures are logged and counted, and change nothing else."""
+        if self._bus is not None and self._events:
+            publish(self._bus, self._events, self._publish_by.within(PUBLISHING_LIMIT), self.named({}))
 
     @contextmanager
-    def reporting(self, keys: dict[str, Any], message: str = NOT_ENDED) -> Iterator[None]:
-        """Log and count the failure that comes out; one that nobody foresaw comes out as InternalError.
+    def reporting(
+        self, keys: dict[str, Any], message: str = NOT_ENDED, retries: Retries | None = None
+    ) -> Iterator[None]:
+        """Log and count the failure that comes out; an unexpected one comes out as InternalError.
 
         Args:
             keys: what to log with it; may grow meanwhile.
             message: of the log line.
+            retries: the failed tries before it; may grow meanwhile.
         """
         try:
             yield
         except EndConversationError as error:
-            self.report(error, keys, message)
+            self.report(error, keys | {"retries": retries or []}, message)
             raise
         except Exception as defect:  # noqa: BLE001 - becomes an answer; one record never takes others along
-            # The text of an exception that nobody foresaw may hold anything: where it happened says enough.
+            # The text of an unexpected exception may hold anything: where it happened says enough.
             frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
-            unforeseen = InternalError(f"unforeseen {type(defect).__name__}")
-            self.report(unforeseen, keys | {"frames": frames}, message)
+            unexpected = InternalError(f"unexpected {type(defect).__name__}")
+            self.report(unexpected, keys | {"frames": frames}, message)
             raise InternalError("a defect of the function; its log has the details") from None
 
     def report(self, error: EndConversationError, keys: dict[str, Any], message: str = NOT_ENDED) -> None:
@@ -107,10 +158,21 @@ class Invocation:
         if error.metric:
             count(error.metric)
         log = logger.warning if error.permanent else logger.error
-        told = {"code": error.code, "detail": str(error)}
-        log(message, extra=self.named(keys | told | error.facts))
+        log(message, extra=self.named(keys | {"code": error.code, "detail": str(error)} | error.facts))
 
     def named(self, keys: dict[str, Any]) -> dict[str, Any]:
         """Those of the keys that have a value, and the invocation's own."""
-        named = {"trigger": self.trigger, "function_request_id": self.request_id} | keys
+        named = {"trigger": self.trigger, "function_request_id": self._request_id} | keys
+        named["retries"] = named.get("retries", [])[:MOST_RETRIES] or None
         return {key: value for key, value in named.items() if value is not None}
+
+
+def keys_of(command: Command) -> dict[str, Any]:
+    """What log lines say of a command: never the contact."""
+    return {
+        "flow_sid": command.flow_sid,
+        "execution_sid": command.execution_sid,
+        "account_sid": command.account_sid,
+        "conversation_id": command.conversation_id,
+        "reason": command.reason,
+    }

@@ -45,23 +45,22 @@ def compiled(
 def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator[FieldError]:
     for error in refusal.errors:
         field = ".".join(map(str, error.path[1:]))
-        match error.rule:
-            case "additionalProperties":
-                for unknown in error.value.keys() - error.definition["properties"].keys():
-                    # What is no name may be anything, and is not repeated.
-                    name = str(unknown) if _NAME.fullmatch(str(unknown)) else "a field"
-                    yield FieldError(name, "is unknown")
-            case "type" if error.value is None:
-                yield FieldError(field, "is required")
-            case "type":
-                kinds = error.rule_definition
-                # Where null may stand for absent, it comes last.
-                kind = kinds if isinstance(kinds, str) else kinds[0]
-                yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
-            case "format":
-                yield FieldError(field, f"must be an RFC 3339 {error.rule_definition} with its zone")
-            case _:
-                yield FieldError(field, error.message.removeprefix(f"{error.name} "))
+        if error.rule == "additionalProperties":
+            for unknown in error.value.keys() - error.definition["properties"].keys():
+                # A key that is no name may be anything, and is not repeated.
+                name = str(unknown) if _NAME.fullmatch(str(unknown)) else "a field"
+                yield FieldError(name, "is unknown")
+        elif error.value is None:
+            yield FieldError(field, "is required")
+        elif error.rule == "type":
+            # Where null may stand for absent, it comes last.
+            kind = (
+                error.rule_definition if isinstance(error.rule_definition, str) else error.rule_definition[0]
+            )
+            yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
+        else:
+            # Its messages quote rules, never values: "data.flow_sid must match pattern …".
+            yield FieldError(field, error.message.removeprefix(f"{error.name} "))
 
 
 def _is_unicode(value: object) -> bool:

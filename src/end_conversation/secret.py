@@ -1,4 +1,4 @@
-"""One secret of AWS Secrets Manager: cached, read again when old or refused, used on when that fails."""
+"""One secret of AWS Secrets Manager: cached, read again when old or refused, bridged when that fails."""
 
 from __future__ import annotations
 
@@ -25,25 +25,42 @@ T = TypeVar("T")
 STALE_USE = 30.0
 """Seconds for which an expired value serves on after Secrets Manager failed, before it is asked again."""
 
+_SERVER_ERROR = 500
+
 
 class Secret(Generic[T]):
     """A secret's value, as `parse` makes it of the secret's text. Safe for threads: one reads at a time.
 
-    `parse` raises ValueError for a text that lacks what it needs, with a message that is safe to show.
+    Args:
+        client: of Secrets Manager.
+        secret_id: name or ARN.
+        parse: makes the value; raises ValueError for a text that lacks what it needs, with a safe message.
+        max_age: seconds for which a value is used without asking again.
+        bridged_for: None for a value that others enforce, as Twilio does its credentials: whatever Secrets
+            Manager answers, the value is used on. Seconds for one that nobody else enforces: it is used on
+            for as long at most and only while Secrets Manager fails; any answer without a usable value ends
+            its use at once.
     """
 
     def __init__(
-        self, client: SecretsManagerClient, secret_id: str, parse: Callable[[str], T], max_age: float
+        self,
+        client: SecretsManagerClient,
+        secret_id: str,
+        parse: Callable[[str], T],
+        max_age: float,
+        bridged_for: float | None = None,
     ) -> None:
         self._client = client
         self._secret_id = secret_id
         self._parse = parse
         self._max_age = max_age
+        self._bridged_for = bridged_for
         self._lock = Lock()
         self._value: T | None = None
         # Ages are by the wall clock: the monotonic one may stand still while Lambda has the process frozen.
         self._read_at = 0.0
         self._stale_until = 0.0
+        self._failed_at = 0.0
         # The order of events within an invocation is by the monotonic clock, which is never set.
         self._last_began = self._last_ended = float("-inf")
         self._last_failure: CredentialsUnavailable | None = None
@@ -68,12 +85,23 @@ class Secret(Generic[T]):
                 value = self._value
             elif self._value is not None:
                 value = self._value
-                self._stale_until = time.time() + STALE_USE
+                self._stale_until = min(time.time() + STALE_USE, self._bridged_until())
                 logger.error("stale_credentials_used", extra={"detail": str(failure)})
                 count("StaleCredentialsUsed")
             if value is None:
                 raise CredentialsUnavailable(str(failure)) from failure
             return value
+
+    def peek(self, deadline: Deadline) -> T | None:
+        """The value if it can be had; after a failure to read it, nobody waits for it again for a while."""
+        if self._value is not None:
+            return self._value
+        if 0 <= time.time() - self._failed_at < STALE_USE:
+            return None
+        try:
+            return self.get(deadline)
+        except CredentialsUnavailable:
+            return None
 
     def renew(self, refused: T, sent_at: float, deadline: Deadline) -> T | None:
         """The value to use instead of one that was refused, or None if the secret still holds that one.
@@ -89,7 +117,7 @@ class Secret(Generic[T]):
             CredentialsUnavailable: the secret cannot be read.
         """
         with self._locked(deadline):
-            if self._value == refused:
+            if self._value in (refused, None):
                 failure = self._last_failure if self._last_began > sent_at else self._read(deadline)
                 if failure is not None:
                     raise CredentialsUnavailable(str(failure)) from failure
@@ -102,16 +130,25 @@ class Secret(Generic[T]):
 
     def _read(self, deadline: Deadline) -> CredentialsUnavailable | None:
         """Read the secret; the failure is returned, since it may be shared, or matter to nobody."""
-        self._last_began, read_at, failure = monotonic(), time.time(), None
+        self._last_began, began_at = monotonic(), time.time()
+        # Half of the time that is left stays for what the value is needed for.
+        seconds = min(CALL_LIMIT, deadline.remaining() / 2)
+        failure: CredentialsUnavailable | None = None
         try:
-            # Half of the time that is left stays for what the value is needed for.
-            self._value = self._load(min(CALL_LIMIT, deadline.remaining() / 2))
-            self._read_at = read_at
+            self._value = self._load(seconds)
+            self._read_at = began_at
         except CredentialsUnavailable as error:
             failure = error
+            self._failed_at = began_at
+            is_answer = self._bridged_for is not None and not _is_service_failure(error.__cause__)
+            if is_answer or began_at >= self._bridged_until():
+                self._value, self._stale_until = None, 0.0
         self._last_failure = failure
         self._last_ended = monotonic()
         return failure
+
+    def _bridged_until(self) -> float:
+        return float("inf") if self._bridged_for is None else self._read_at + self._bridged_for
 
     def _load(self, seconds: float) -> T:
         try:
@@ -136,3 +173,15 @@ class Secret(Generic[T]):
             yield
         finally:
             self._lock.release()
+
+
+def _is_service_failure(cause: BaseException | None) -> bool:
+    """Whether Secrets Manager failed, throttled or was silent, and so did not answer the question.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
+    """
+    if not isinstance(cause, ClientError):
+        return isinstance(cause, (BotoCoreError, TimeoutError))
+    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = cause.response.get("Error", {}).get("Code", "")
+    return status >= _SERVER_ERROR or "Throttl" in code or code in ("InternalServiceError", "InternalFailure")

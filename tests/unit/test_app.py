@@ -22,7 +22,7 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
-from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio import account as account_module
 from local.studio import API_KEY, Studio
 
 CONTACT = "+15005550006"
@@ -104,7 +104,7 @@ def test_a_defect_does_not_raise_its_text(
     function: Function, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lambda prints what is raised: nothing of an exception that nobody foresaw is in it."""
-    monkeypatch.setattr(studio_module, "_json_object", lambda _: {}[CONTACT])
+    monkeypatch.setattr(account_module, "_json_object", lambda _: {}[CONTACT])
     with pytest.raises(InternalError) as error:
         function(command)
     assert CONTACT not in str(error.value) + function.output
@@ -228,7 +228,7 @@ def test_nothing_secret_or_personal_comes_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither in logs and metrics, nor in the answer or the exception."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
     if fault:
         studio.fail(times=None, **fault)
@@ -321,3 +321,81 @@ def test_the_latency_of_twilio_is_in_milliseconds(
     (latencies,) = [line["TwilioLatency"] for line in function.lines if "TwilioLatency" in line]
     assert len(latencies) == 1
     assert 200 <= latencies[0] < 5000
+
+
+def failure_record(payload: Any) -> dict[str, Any]:
+    """What Lambda puts into the failure destination.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
+    return {
+        "version": "1.0",
+        "timestamp": "2026-03-02T09:47:12.000Z",
+        "requestContext": {
+            "requestId": "e4b46cbf-b738-xmpl-8880-a18cdf61200e",
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:end-conversation:live",
+            "condition": "RetriesExhausted",
+            "approximateInvokeCount": 3,
+        },
+        "requestPayload": payload,
+        "responseContext": {"statusCode": 200, "executedVersion": "1", "functionError": "Unhandled"},
+        "responsePayload": {"errorMessage": "Twilio did not answer in time", "errorType": "TwilioTimeout"},
+    }
+
+
+@pytest.mark.parametrize("trigger", ["direct", "eventbridge"])
+def test_a_failure_record_is_its_command(
+    function: Function, studio: Studio, command: dict[str, str], trigger: str
+) -> None:
+    """An operator may invoke the function with the record as it is, and then delete the message."""
+    payload = command if trigger == "direct" else sample("eventbridge") | {"detail": command}
+    function(failure_record(payload))
+    assert studio.executions.get(FLOW_SID, command["execution_sid"]).status == "ended"
+
+
+def test_a_failure_record_ends_nothing_that_began_since(function: Function, studio: Studio) -> None:
+    """Its own time bounds the command's: the contact may be in another conversation by now."""
+    newer = studio.seed(FLOW_SID, contact=CONTACT)
+    function(failure_record({"flow_sid": FLOW_SID, "contact": CONTACT}))
+    assert studio.executions.get(FLOW_SID, newer.sid).status == "active"
+
+
+def test_a_failure_record_without_its_payload_raises(function: Function) -> None:
+    """Nothing is lost by an answer that looks like a success."""
+    with pytest.raises(InvalidRequest):
+        function(failure_record(None))
+
+
+def test_failed_tries_are_in_the_outcomes_line(
+    function: Function, studio: Studio, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twilio's support asks for the request id of the answer that was wrong, not of the one that was right."""
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
+    studio.fail(status=503)
+    studio.fail(broken="reset")
+    function(command)
+    (line,) = function.logs
+    assert line["message"] == "conversation_ended"
+    first, second = line["retries"]
+    assert first["status"] == 503
+    assert first["twilio_request_id"] == studio.requests[0].request_id
+    assert second["error"] == "ConnectionResetError"
+    assert all(isinstance(entry["milliseconds"], int) for entry in line["retries"])
+
+
+def test_failed_tries_leave_no_socket_open(
+    function: Function, studio: Studio, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was wrong with them: a failure must not keep its connection until the garbage collector comes."""
+    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "TRY_TIMEOUT", 0.1)
+    gc.disable()
+    try:
+        for number in range(60):
+            studio.fail(**[{"broken": "reset"}, {"broken": "garbage"}, {"broken": "hang"}][number % 3])
+            with suppress(EndConversationError):
+                function(command)
+        opened = [each for each in Path("/proc/self/fd").iterdir() if leads_to_twilio(each, studio)]
+    finally:
+        gc.enable()
+    assert len(opened) <= 1

@@ -8,6 +8,7 @@ import pytest
 from conftest import FLOW_SID, Function, sample
 
 from end_conversation.errors import ExecutionNotFound, InvalidRequest, TwilioError, TwilioTimeout
+from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
@@ -308,7 +309,7 @@ def test_the_worst_failure_speaks_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its status and code, what was ended, and what failed and why; asking again ends the rest."""
-    monkeypatch.setattr(studio_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "TRIES", 1)
     sids = {seed(studio) for _ in range(3)}
     for fault in faults:
         studio.fail(method="POST", **fault)
@@ -327,7 +328,7 @@ def test_a_partial_failure_is_counted_for_each_execution(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two over, one not: three outcomes, and a log line for the failure with its SID."""
-    monkeypatch.setattr(studio_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "TRIES", 1)
     for _ in range(3):
         seed(studio)
     studio.fail(method="POST", status=500)
@@ -346,7 +347,7 @@ def test_a_message_that_was_done_in_part_comes_again(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQS delivers it again, and the rest is ended then."""
-    monkeypatch.setattr(studio_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "TRIES", 1)
     seed(studio), seed(studio)
     studio.fail(method="POST", status=500)
     event = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]
@@ -410,4 +411,14 @@ def test_ten_contacts_of_a_batch_do_not_wait_for_each_other_for_ever(
     ]
     assert function({"Records": records}) == {"batchItemFailures": []}
     assert not active(studio)
-    assert studio.most_at_once <= studio_module.CONCURRENCY
+    assert studio.most_at_once <= account_module.CONCURRENCY
+
+
+def test_a_flow_in_upper_case_is_the_same_flow(function: Function, studio: Studio) -> None:
+    """The schema takes upper-case digits; what Twilio lists in lower case belongs to the Flow all the same."""
+    flow_sid = "FW" + "a" * 32
+    studio.executions.add_flow(flow_sid.upper())
+    listed = item(flow_sid=flow_sid)
+    studio.fail(method="GET", body=page(listed))
+    studio.fail(method="POST", body=json.dumps({"sid": listed["sid"], "status": "ended"}))
+    assert len(function(COMMAND | {"flow_sid": flow_sid.upper()})["executions"]) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from end_conversation import aws, deadline
 from end_conversation.deadline import Deadline, call_within
-from end_conversation.twilio import studio
+from end_conversation.twilio import account as studio
 
 
 def test_a_deadline_never_has_less_than_nothing_left() -> None:
@@ -47,3 +47,12 @@ def test_a_hanging_twilio_gets_a_second_try_within_an_http_request() -> None:
     waits = sum(studio.BACKOFF * 2**tried for tried in range(1, studio.TRIES))
     assert aws.CALL_LIMIT + 2 * studio.TRY_TIMEOUT + waits <= deadline.HTTP_BUDGET + 1
     assert 3 * studio.TRY_TIMEOUT <= deadline.HTTP_BUDGET
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_without_time_nothing_begins(seconds: float) -> None:
+    """What was never begun cannot have happened after all."""
+    began: list[bool] = []
+    with pytest.raises(TimeoutError):
+        call_within(seconds, lambda: began.append(True))
+    assert not began

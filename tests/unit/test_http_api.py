@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from end_conversation import app, errors
 from end_conversation.triggers import http_api
-from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio import account as account_module
 from local.studio import Studio
 
 UNKNOWN_SID = "FN" + "9" * 32
@@ -224,7 +224,7 @@ def test_twilios_failures_have_their_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each failure of Twilio is told apart, and in time."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     studio.fail(times=None, **fault)
     answered, problem = ask(function, http_event(command), seconds=1.5)
     assert (answered, problem["status"], problem["code"]) == (status, status, code)
@@ -257,7 +257,7 @@ def test_throttling_says_when_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twilio's number of seconds where it makes sense, else at least one."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     studio.fail(status=429, headers={"Retry-After": given_} if given_ else {}, times=None)
     assert function(http_event(command))["headers"]["retry-after"] == told
 
@@ -313,7 +313,7 @@ def test_a_defect_is_an_answer_too(
     function: Function, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500, and the log says where, but not what the exception said."""
-    monkeypatch.setattr(studio_module, "_json_object", lambda _: 1 / 0)
+    monkeypatch.setattr(account_module, "_json_object", lambda _: 1 / 0)
     status, problem = ask(function, http_event(command))
     assert (status, problem["code"]) == (500, "internal_error")
     (line,) = function.logs

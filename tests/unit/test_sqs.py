@@ -13,7 +13,7 @@ from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
 from end_conversation.errors import InvalidRequest
-from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio import account as account_module
 from local.studio import Studio
 
 POISON = "not json"
@@ -81,7 +81,7 @@ def test_only_the_failed_are_reported(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One message that fails does not take its neighbours along."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     good = commands(studio, 4)
     bad = {"flow_sid": FLOW_SID, "execution_sid": "FN" + "9" * 32}
     assert failed(function(batch(*good[:2], bad, POISON, *good[2:]))) == {"m2", "m3"}
@@ -92,7 +92,7 @@ def test_an_outage_is_reported_for_every_message(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails now comes again later."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     studio.fail(status=503, times=None)
     assert failed(function(batch(*commands(studio, 3)))) == {"m0", "m1", "m2"}
 
@@ -134,7 +134,7 @@ def test_what_may_still_succeed_is_not_dead_lettered(
     function: Function, studio: Studio, dead_letter_queue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outage of Twilio fills no dead-letter queue by our doing."""
-    monkeypatch.setattr(studio_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     studio.fail(status=500, times=None)
     assert failed(function(batch(*commands(studio, 1)))) == {"m0"}
     assert not dead_letters(dead_letter_queue)
@@ -188,7 +188,7 @@ def test_a_body_that_is_no_text_is_called_that(function: Function) -> None:
     """The log tells it from a text that is no JSON."""
     function({"Records": [{"eventSource": "aws:sqs", "messageId": "odd", "body": 7}]})
     (line,) = function.logs
-    assert line["detail"] == "the body is no text"
+    assert line["detail"] == "the body must be a string"
 
 
 @pytest.mark.parametrize("records", [[None], [{"eventSource": "aws:sqs"}], [{"messageId": "a"}]])

@@ -429,7 +429,7 @@ def test_a_rotated_key_works_at_once(
     assert secrets_manager.reads.count(SECRET_ID) == 2
 
 
-@pytest.mark.parametrize("error", [None, "AccessDeniedException"])
+@pytest.mark.parametrize("error", [None, "InternalServiceError"])
 def test_forgers_do_not_make_us_read_the_keys(
     function: Function,
     secrets_manager: SecretsManager,
@@ -447,6 +447,43 @@ def test_forgers_do_not_make_us_read_the_keys(
         assert secrets_manager.reads.count(SECRET_ID) == 2 + minute
     secrets_manager.error = None
     assert ask(function, webhook_event(body, headers_of(body, at=clock.now)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "secret", ['{"keys": []}', '{"keys": ["whsec_c2hvcnQ="]}', "{}", "not json", None], ids=str
+)
+def test_a_revoked_key_is_not_accepted_again(
+    function: Function,
+    secrets_manager: SecretsManager,
+    clock: SimpleNamespace,
+    body: bytes,
+    secret: str | None,
+) -> None:
+    """An answer without a usable key ends the use of the keys at once, and for good."""
+    assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
+    if secret is None:
+        del secrets_manager.secrets[SECRET_ID]
+    else:
+        secrets_manager.secrets[SECRET_ID] = secret
+    for seconds in (301, 30, 7 * 3600, 24 * 3600):
+        clock.now += seconds
+        status, answer = ask(function, webhook_event(body, headers_of(body, at=clock.now)))
+        assert (status, answer["code"]) == (503, "credentials_unavailable")
+
+
+@pytest.mark.parametrize("error", ["InternalServiceError", "ThrottlingException"])
+def test_a_failing_service_is_bridged_for_an_hour(
+    function: Function, secrets_manager: SecretsManager, clock: SimpleNamespace, body: bytes, error: str
+) -> None:
+    """Nobody but us enforces that a key is revoked, so not knowing must come to an end."""
+    assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
+    secrets_manager.error = error
+    read_at = clock.now
+    for after in (301, 1800, 3599):
+        clock.now = read_at + after
+        assert ask(function, webhook_event(body, headers_of(body, at=clock.now)))[0] == 200
+    clock.now = read_at + 3600
+    assert ask(function, webhook_event(body, headers_of(body, at=clock.now)))[0] == 503
 
 
 def test_keys_that_were_just_read_are_not_read_again(

@@ -5,11 +5,14 @@ https://docs.aws.amazon.com/eventbridge/latest/ref/events-structure.html
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from end_conversation.command import parse_date_time
 from end_conversation.errors import FieldError, InvalidRequest
 from end_conversation.invocation import Request
+
+if TYPE_CHECKING:
+    from end_conversation.invocation import Invocation
 
 
 def is_event(value: object) -> TypeGuard[dict[str, Any]]:
@@ -17,11 +20,24 @@ def is_event(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and "detail-type" in value
 
 
+def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
+    """The result of the event's command.
+
+    Raises:
+        EndConversationError: Lambda invokes twice more, and then sends the event to the failure destination.
+    """
+    outcome = invocation.carry_out(lambda: request_of(event))
+    if outcome.error is None or outcome.error.permanent:
+        # Any other failure is not final: Lambda tries again.
+        invocation.publish_later(outcome)
+    return outcome.result()
+
+
 def request_of(event: dict[str, Any]) -> Request:
     """The command in an event's detail, and the event's own time.
 
     Raises:
-        InvalidRequest: the time is none, so that there is no telling what happened before it.
+        InvalidRequest: the time is invalid, so that there is no telling what happened before it.
     """
     time = event.get("time")
     try:

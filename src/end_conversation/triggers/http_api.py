@@ -6,8 +6,9 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from end_conversation.command import parse_json
+from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
+    AccountNotAllowed,
     ConfigurationError,
     CredentialsRejected,
     CredentialsUnavailable,
@@ -16,13 +17,17 @@ from end_conversation.errors import (
     FlowNotAllowed,
     InternalError,
     InvalidRequest,
+    QueueUnavailable,
     RequestRejected,
     TwilioError,
     TwilioFailure,
     TwilioThrottled,
     TwilioTimeout,
 )
-from end_conversation.invocation import Request
+from end_conversation.invocation import Request, keys_of
+from end_conversation.observability import count, logger
+from end_conversation.outcome import Outcome
+from end_conversation.queues import send
 from end_conversation.triggers.request import HttpRequest
 from end_conversation.triggers.webhook import InvalidSignature, Signed, verifier
 
@@ -58,6 +63,7 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.BAD_REQUEST,
     InvalidSignature: HTTPStatus.UNAUTHORIZED,
     FlowNotAllowed: HTTPStatus.FORBIDDEN,
+    AccountNotAllowed: HTTPStatus.FORBIDDEN,
     ExecutionNotFound: HTTPStatus.NOT_FOUND,
     NotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -67,6 +73,7 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
     TwilioError: HTTPStatus.BAD_GATEWAY,
     CredentialsRejected: HTTPStatus.BAD_GATEWAY,
     CredentialsUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     TwilioThrottled: HTTPStatus.SERVICE_UNAVAILABLE,
     TwilioTimeout: HTTPStatus.GATEWAY_TIMEOUT,
 }
@@ -81,23 +88,28 @@ def trigger_of(event: dict[str, Any]) -> str:
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The answer to an API Gateway event: never an exception."""
     request = HttpRequest(event)
+    keys: dict[str, Any] = {"request_id": request.request_id}
     try:
-        result = invocation.carry_out(
-            lambda: Request(_payload(invocation, request), request.sent_at), request_id=request.request_id
-        )
+        with invocation.reporting(keys):
+            _authenticate(invocation, request)
     except EndConversationError as error:
+        # Nobody is known to have sent a command, so no outcome is published either.
         return _problem(error, request.request_id)
-    if result.worst is not None:
-        failed = [{"sid": sid, "code": error.code} for sid, error in result.failed]
-        return _problem(result.worst, request.request_id, result.to_json() | {"failed": failed})
-    return _answer(HTTPStatus.OK, "application/json", result.to_json())
+    if _is_async(request) and (queue_url := invocation.service.config.queue_url) is not None:
+        return _accept(invocation, request, queue_url, keys)
+    outcome = invocation.carry_out(lambda: Request(_payload(request), request.sent_at), **keys)
+    invocation.publish_later(outcome)
+    if outcome.error is None:
+        return _answer(HTTPStatus.OK, "application/json", outcome.told())
+    told = outcome.told() | {"failed": outcome.failures()} if outcome.failed else None
+    return _problem(outcome.error, request.request_id, told)
 
 
-def _payload(invocation: Invocation, request: HttpRequest) -> object:
-    """The command in the body.
+def _authenticate(invocation: Invocation, request: HttpRequest) -> None:
+    """Let only those through who may send commands.
 
     Raises:
-        RequestRejected: there is none, or the request is for something else, or from who knows whom.
+        RequestRejected: the request is for something else, or from who knows whom.
         EndConversationError: it cannot be told from whom the request is.
     """
     if request.route not in (ROUTE, WEBHOOK_ROUTE):
@@ -106,6 +118,44 @@ def _payload(invocation: Invocation, request: HttpRequest) -> object:
         raise MethodNotAllowed("the route takes POST only")
     if request.route == WEBHOOK_ROUTE:
         _check_signature(invocation, request)
+
+
+def _accept(
+    invocation: Invocation, request: HttpRequest, queue_url: str, keys: dict[str, Any]
+) -> dict[str, Any]:
+    """Put the command into the queue, to be carried out later, and say so."""
+    command: Command | None = None
+    try:
+        with invocation.reporting(keys):
+            command = Command.parse(_payload(request), request.sent_at)
+            keys |= keys_of(command)
+            invocation.service.check_allowed(command.flow_sid)
+            message_id = send(queue_url, json.dumps(command.to_json()), invocation.deadline)
+    except EndConversationError as error:
+        invocation.publish_later(Outcome(command, error=error))
+        return _problem(error, request.request_id)
+    count("CommandsQueued")
+    logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
+    content = {"status": "accepted", "message_id": message_id}
+    headers = {"preference-applied": "respond-async"}
+    return _answer(HTTPStatus.ACCEPTED, "application/json", content, headers)
+
+
+def _is_async(request: HttpRequest) -> bool:
+    """Whether the caller asks to be answered before its command is carried out.
+
+    https://www.rfc-editor.org/rfc/rfc7240#section-2
+    """
+    preferences = ",".join(request.header("prefer")).split(",")
+    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+
+def _payload(request: HttpRequest) -> object:
+    """The command in the body.
+
+    Raises:
+        RequestRejected: there is none.
+    """
     if request.media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json")
     body = request.body()
@@ -116,7 +166,7 @@ def _payload(invocation: Invocation, request: HttpRequest) -> object:
 
 def _check_signature(invocation: Invocation, request: HttpRequest) -> None:
     """Let only those through who have a signing key, before anything that they sent is looked into."""
-    config = invocation.service().config
+    config = invocation.service.config
     if config.webhook_secret_id is None:
         raise InvalidSignature("no_keys_configured")
     signed = Signed.of(request.header)
@@ -149,6 +199,8 @@ def _problem(
             problem["twilio_code"] = twilio_code
         case MethodNotAllowed():
             headers["allow"] = "POST"
+        case QueueUnavailable():
+            headers["retry-after"] = "1"
     if isinstance(error, TwilioThrottled):
         headers["retry-after"] = str(error.retry_after or 1)
     return _answer(status, "application/problem+json", problem, headers)

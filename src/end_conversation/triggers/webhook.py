@@ -38,6 +38,9 @@ RENEWAL_INTERVAL = 60.0
 FAILURE_PAUSE = 5.0
 """Seconds after a failure to read the keys for which they are not asked for again."""
 
+BRIDGED_FOR = 3600.0
+"""Seconds for which keys are used on while Secrets Manager fails: only we enforce that one is revoked."""
+
 SHORTEST_KEY = 24
 """Bytes that the specification asks of a key at least."""
 
@@ -173,7 +176,7 @@ def verifier(secret_id: str, max_age: float) -> Verifier:
     """The one for the keys in this secret, for the life of the process."""
     # Anybody can make us look at the keys: not even an age of zero lets that be a call for each time.
     max_age = max(max_age, RENEWAL_INTERVAL)
-    return Verifier(Secret(client("secretsmanager"), secret_id, parse_keys, max_age))
+    return Verifier(Secret(client("secretsmanager"), secret_id, parse_keys, max_age, BRIDGED_FOR))
 
 
 def sign(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:

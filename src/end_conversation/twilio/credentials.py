@@ -1,4 +1,4 @@
-"""What the Twilio secret holds, in the two shapes that AWS Secrets Manager creates and rotates by itself."""
+"""What a Twilio secret holds, in the two shapes that AWS Secrets Manager creates and rotates by itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ class Credentials:
     """What authenticates to Twilio.
 
     Attributes:
+        account_sid: the account that they belong to.
         authorization: value of the Authorization header.
     """
 
+    account_sid: str
     authorization: str = field(repr=False)
 
 
@@ -25,7 +27,7 @@ def parse_credentials(text: str) -> Credentials:
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/mes-partner-TwilioAuthToken.html
 
     Raises:
-        ValueError: neither shape; the message tells what is missing, and nothing of what is there.
+        ValueError: neither shape; the message says what is missing, and quotes nothing of what is there.
     """
     try:
         secret = json.loads(text)
@@ -36,7 +38,7 @@ def parse_credentials(text: str) -> Credentials:
         for user, password in (("apiKeySid", "apiKeySecret"), ("accountSid", "authToken")):
             if _is_text(secret.get(user)) and _is_text(secret.get(password)):
                 pair = f"{secret[user]}:{secret[password]}"
-                return Credentials("Basic " + b64encode(pair.encode()).decode())
+                return Credentials(secret["accountSid"], "Basic " + b64encode(pair.encode()).decode())
     raise ValueError("the Twilio secret lacks accountSid, or both apiKeySid with apiKeySecret and authToken")
 
 

@@ -1,46 +1,42 @@
-"""Keep-alive connections to one server, on which a request and its whole answer keep to a time limit.
+"""Keep-alive connections to Twilio on which a request and its whole answer keep to one time limit.
 
-urllib3 makes, checks and keeps the connections. The exchange itself is http.client's: what urllib3 does
-around it costs more than everything else in an invocation. A timeout of theirs would hold for each operation
-of a socket, and so wait without end for a server that sends a byte now and then.
+urllib3 does the HTTP. Its timeouts hold for each operation of a socket, so a server that sends a byte now and
+then never exceeds one: the connections here read an answer until an instant instead.
 """
 
 from __future__ import annotations
 
 import io
 import ssl
-from http import HTTPStatus
+from contextlib import suppress
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
 from end_conversation.deadline import call_within
 
 if TYPE_CHECKING:
-    from email.message import Message
+    from collections.abc import Mapping
     from socket import socket
 
+    from urllib3 import BaseHTTPResponse
+
 CONNECT_TIMEOUT = 3.0
-"""Seconds to find a server's address, open a connection and agree on TLS."""
+"""Seconds to resolve a server's name, open a connection and agree on TLS."""
 
 _LARGEST_ANSWER = 32 * 1024 * 1024
+_FIRST_FINAL_STATUS = 200
 
 
 class ConnectionFailed(Exception):
     """There is no answer, or none that is HTTP; the text is the kind of the cause."""
-
-
-class Answer(NamedTuple):
-    """What a server answered."""
-
-    status: int
-    headers: Message
-    content: bytes
 
 
 class Connections:
@@ -48,115 +44,127 @@ class Connections:
 
     Args:
         base_url: scheme, host and port.
-        number: how many are kept.
+        kept: how many idle connections are kept.
     """
 
-    def __init__(self, base_url: str, number: int) -> None:
+    def __init__(self, base_url: str, kept: int) -> None:
         url = urlsplit(base_url)
         host = url.hostname or ""
-        self._host = url.netloc
         self._pool: HTTPConnectionPool
         if url.scheme == "https":
             # Loading the certificates takes tens of milliseconds: once, not for each connection.
             context = ssl.create_default_context()
-            self._pool = HTTPSConnectionPool(host, url.port, maxsize=number, ssl_context=context)
+            self._pool = HTTPSConnectionPool(host, url.port, maxsize=kept, ssl_context=context)
             self._pool.ConnectionCls = _BoundedHTTPSConnection
         else:
-            self._pool = HTTPConnectionPool(host, url.port, maxsize=number)
+            self._pool = HTTPConnectionPool(host, url.port, maxsize=kept)
             self._pool.ConnectionCls = _BoundedHTTPConnection
 
     def open(self, seconds: float) -> None:
-        """Have a connection ready for the next request; if that fails, the request will tell."""
-        connection = self._pool._get_conn()  # noqa: SLF001 - urllib3 connects only for a request of its own
-        try:
-            self._connect(connection, seconds)
-        except (HTTPError, OSError):
-            # After a failed handshake urllib3 keeps a socket that is none any more.
-            connection.close()
-        self._pool._put_conn(connection)  # noqa: SLF001 - as above
+        """Have a connection ready for the next request; if that fails, the next request reports it."""
+        with suppress(TimeoutError, ConnectionFailed):
+            self.exchange("HEAD", "/", {}, None, seconds)
 
     def exchange(
-        self, method: str, target: str, headers: dict[str, str], body: str, seconds: float
-    ) -> Answer:
-        """Send a request and read the whole answer to it.
+        self, method: str, target: str, headers: Mapping[str, str], body: str | None, seconds: float
+    ) -> BaseHTTPResponse:
+        """Send a request and read the whole answer to it; no redirect is followed, nothing is tried again.
 
         Args:
             method: GET, say.
             target: path and query.
             headers: all but Host and Content-Length.
-            body: ASCII; may be empty.
+            body: what to send.
             seconds: for everything together.
 
         Raises:
             TimeoutError: no whole answer in time.
             ConnectionFailed: no answer, or none that is HTTP.
         """
-        due = monotonic() + seconds
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        request = "\r\n".join([*lines, "", body]).encode("ascii")
-        connection: Any = self._pool._get_conn()  # noqa: SLF001 - a request of its own is what is avoided
-        reusable = False
         try:
-            self._connect(connection, seconds)
-            # Head and body in one write: one packet, one record of TLS, one system call.
-            connection.sock.settimeout(max(due - monotonic(), 0.001))
-            connection.sock.sendall(request)
-            response = _BoundedResponse(connection.sock, due, method)
-            response.begin()
-            content = response.read(_LARGEST_ANSWER)
-            if response.length:
-                raise ConnectionFailed("the answer is cut short, or too large")
-            final = response.status >= HTTPStatus.OK
-            reusable = final and response.isclosed() and not response.will_close
-            return Answer(response.status, response.headers, content)
+            return self._pool.urlopen(
+                method,
+                target,
+                body,
+                headers,
+                retries=False,
+                redirect=False,
+                timeout=Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds),
+                # A small answer could unpack into one of any size.
+                decode_content=False,
+            )
         except NewConnectionError as error:
-            # To urllib3 a refused connection is one that timed out, too.
-            raise ConnectionFailed(type(error).__name__) from error
-        except ConnectTimeoutError as error:
-            raise TimeoutError from error
-        except TimeoutError:
-            raise
+            # To urllib3, a refused connection is one that timed out, too.
+            raise ConnectionFailed(type(error).__name__) from None
+        except UrllibTimeoutError:
+            raise TimeoutError from None
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             # Without its cause, whose text may be what the server sent.
-            raise ConnectionFailed(type(error).__name__) from None
-        finally:
-            if not reusable:
-                connection.close()
-            self._pool._put_conn(connection)  # noqa: SLF001 - as above
-
-    @staticmethod
-    def _connect(connection: Any, seconds: float) -> None:  # noqa: ANN401 - urllib3 tells no more of it
-        if connection.is_closed:
-            connection.timeout = min(CONNECT_TIMEOUT, seconds)
-            connection.connect()
+            cause = next((arg for arg in error.args if isinstance(arg, Exception)), error)
+            raise ConnectionFailed(type(cause).__name__) from None
 
 
 class _BoundedHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket:
+    def connect(self) -> None:
         """Connect in time: a name look-up knows no timeout, and each address of a host gets all of it."""
-        timeout = self.timeout or CONNECT_TIMEOUT
-        due = monotonic() + timeout
+        seconds = self.timeout or CONNECT_TIMEOUT
+        due = monotonic() + seconds
+        connect = super().connect
+
+        def connect_or_close() -> None:
+            connect()
+            if monotonic() > due:
+                # Nobody waits for it any more.
+                self.close()
+
         try:
-            connected: socket = call_within(timeout, super()._new_conn)
+            call_within(seconds, connect_or_close)
         except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection within {timeout} s") from error
-        # What is left of the time is for the handshake of TLS, which keeps to it as a whole.
-        connected.settimeout(max(due - monotonic(), 0.001))
-        return connected
+            raise ConnectTimeoutError(self, f"no connection within {seconds} s") from error
+
+    def getresponse(self) -> Any:  # noqa: ANN401 - urllib3 has a response of its own here, http.client another
+        """The answer, read until what urllib3 has left of the request's whole time is over."""
+        due = monotonic() + (self.timeout or 0)
+        response_class: Any = partial(_BoundedResponse, due=due)
+        self.response_class = response_class
+        return super().getresponse()
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
     """The same with TLS."""
 
 
-class _BoundedReader(io.RawIOBase):
-    """What a socket receives until an instant."""
+class _BoundedResponse(HTTPResponse):
+    """An answer that is read until an instant, and up to a size."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket, due: float) -> None:
-        self._raw = raw
+    def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None, *, due: float) -> None:
+        file: Any = _BoundedSocket(sock, due)
+        super().__init__(file, debuglevel, method)
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status < _FIRST_FINAL_STATUS:
+            # The answer proper would come after this one, and be taken for the answer to the next request.
+            raise HTTPException("an interim answer")
+
+
+class _BoundedSocket:
+    """What http.client asks of a socket to read from it: a file."""
+
+    def __init__(self, sock: socket, due: float) -> None:
         self._sock = sock
         self._due = due
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self._sock, self._due))
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, sock: socket, due: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._due = due
+        self._allowed = _LARGEST_ANSWER
 
     def readable(self) -> bool:
         return True
@@ -166,22 +174,12 @@ class _BoundedReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError
         self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+        number = self._raw.readinto(buffer)
+        self._allowed -= number or 0
+        if self._allowed < 0:
+            raise OSError("the answer is too large")
+        return number
 
     def close(self) -> None:
         self._raw.close()
         super().close()
-
-
-class _BoundedResponse(HTTPResponse):
-    """An answer that is read until an instant."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        # Of the interim answers, of which a server may send any, http.client passes over this one only.
-        version, status, reason = super()._read_status()  # type: ignore[misc] # http.client's own
-        interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK
-        return version, HTTPStatus.CONTINUE if interim else status, reason
-
-    def __init__(self, sock: socket, due: float, method: str) -> None:
-        super().__init__(sock, method=method)
-        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock, due))

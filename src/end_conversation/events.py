@@ -1,0 +1,110 @@
+"""Outcome events on EventBridge: published in as few calls as possible, and never at the commands' expense.
+
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from end_conversation.aws import CALL_LIMIT, client
+from end_conversation.deadline import call_within
+from end_conversation.errors import ConfigurationError
+from end_conversation.observability import count, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+    from end_conversation.deadline import Deadline
+
+SOURCE = "end-conversation"
+
+MOST_ENTRIES = 10
+MOST_BYTES = 256 * 1024
+"""What one PutEvents takes, all entries together."""
+
+TRIES = 2
+
+_ENTRY_OVERHEAD = 64
+"""Bytes that an entry counts for beside its detail: source and detail type, generously."""
+
+
+class Event(NamedTuple):
+    """An event to publish.
+
+    Attributes:
+        detail_type: ConversationEnded, say.
+        detail: any JSON object without personal data.
+    """
+
+    detail_type: str
+    detail: dict[str, Any]
+
+
+def publish(bus: str, events: list[Event], deadline: Deadline, keys: dict[str, Any]) -> None:
+    """Put events on a bus; what cannot be put in time is logged and counted.
+
+    Args:
+        bus: name or ARN.
+        events: what to publish.
+        deadline: when it has to be over.
+        keys: for the log lines.
+    """
+    entries: list[PutEventsRequestEntryTypeDef] = [
+        {
+            "EventBusName": bus,
+            "Source": SOURCE,
+            "DetailType": event.detail_type,
+            "Detail": json.dumps(event.detail, separators=(",", ":")),
+        }
+        for event in events
+    ]
+    for batch in _batches(entries):
+        cause = ""
+        for _ in range(TRIES):
+            batch, cause = _put(batch, deadline)  # noqa: PLW2901 - what is left of it
+            if not batch:
+                break
+        if batch:
+            count("OutcomesNotPublished", len(batch))
+            logger.error("outcome_not_published", extra=keys | {"outcomes": len(batch), "detail": cause})
+
+
+def _put(
+    entries: list[PutEventsRequestEntryTypeDef], deadline: Deadline
+) -> tuple[list[PutEventsRequestEntryTypeDef], str]:
+    """The entries that did not get through, and why."""
+    try:
+        answer = call_within(
+            min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)
+        )
+    except (BotoCoreError, ConfigurationError, TimeoutError) as error:
+        return entries, type(error).__name__
+    except ClientError as error:
+        return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
+    outcomes = list(zip(entries, answer["Entries"], strict=True))
+    codes = [outcome.get("ErrorCode") for _, outcome in outcomes]
+    return [entry for entry, outcome in outcomes if outcome.get("ErrorCode")], next(
+        filter(None, codes), ""
+    ) or ""
+
+
+def _batches(
+    entries: list[PutEventsRequestEntryTypeDef],
+) -> Iterator[list[PutEventsRequestEntryTypeDef]]:
+    batch: list[PutEventsRequestEntryTypeDef] = []
+    size = 0
+    for entry in entries:
+        own = len(entry["Detail"].encode()) + _ENTRY_OVERHEAD
+        if batch and (len(batch) == MOST_ENTRIES or size + own > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += own
+    if batch:
+        yield batch

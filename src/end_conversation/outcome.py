@@ -1,0 +1,119 @@
+"""What became of a command: one complete value, from which the edges make answers, log lines and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from end_conversation.command import format_date_time
+from end_conversation.errors import badness
+
+if TYPE_CHECKING:
+    from end_conversation.command import Command
+    from end_conversation.errors import EndConversationError
+    from end_conversation.twilio.account import Retries
+    from end_conversation.twilio.studio import EndedExecution
+
+MOST_IN_EVENT = 1000
+"""Executions of each kind in an outcome event: of 62 bytes each, they fill half of the 256 KB of an entry."""
+
+
+class FailedExecution(NamedTuple):
+    """An Execution that may still be active.
+
+    Attributes:
+        sid: `FN` and 32 hexadecimal digits.
+        error: why.
+        retries: the tries before the last one.
+    """
+
+    sid: str
+    error: EndConversationError
+    retries: Retries
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one command.
+
+    Attributes:
+        command: what was asked for; None if it was no valid command.
+        executions: the Executions that are over now.
+        failed: those that may not be.
+        error: why it failed, if it did; of several failures the worst.
+        retries: the tries that failed before another one.
+    """
+
+    command: Command | None
+    executions: tuple[EndedExecution, ...] = ()
+    failed: tuple[FailedExecution, ...] = ()
+    error: EndConversationError | None = None
+    retries: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, command: Command, each: list[EndedExecution | FailedExecution], retries: Retries) -> Outcome:
+        """The outcome of a command whose Executions were worked on."""
+        failed = tuple(one for one in each if isinstance(one, FailedExecution))
+        return cls(
+            command,
+            tuple(one for one in each if not isinstance(one, FailedExecution)),
+            failed,
+            min((one.error for one in failed), key=badness, default=None),
+            tuple(retries),
+        )
+
+    @property
+    def already_ended(self) -> int:
+        """How many of the Executions were over before we asked."""
+        return sum(execution.already_ended for execution in self.executions)
+
+    def result(self) -> dict[str, Any]:
+        """What callers get of a success.
+
+        Raises:
+            EndConversationError: it is none.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.told()
+
+    def told(self) -> dict[str, Any]:
+        """The Executions that were ended, as callers are told of them; docs/calling.md has the table."""
+        if self.command is None:
+            return {}
+        account = {"account_sid": self.command.account_sid} if self.command.account_sid else {}
+        executions = [
+            {
+                "sid": execution.sid,
+                "status": "ended",
+                "date_created": execution.date_created,
+                "date_updated": execution.date_updated,
+            }
+            for execution in self.executions
+        ]
+        return {"flow_sid": self.command.flow_sid, **account, "executions": executions}
+
+    def failures(self) -> list[dict[str, str]]:
+        """The Executions that were not ended, with the code of each."""
+        return [{"sid": one.sid, "code": one.error.code} for one in self.failed]
+
+    def event(self) -> tuple[str, dict[str, Any]]:
+        """The outcome as an EventBridge event: detail type and detail; docs/outcome-events.schema.json."""
+        detail: dict[str, Any] = {}
+        if (command := self.command) is not None:
+            detail = {
+                "flow_sid": command.flow_sid,
+                "account_sid": command.account_sid,
+                "conversation_id": command.conversation_id,
+                "occurred_at": format_date_time(command.occurred_at),
+                "executions": [
+                    {"sid": one.sid, "status": "ended"} for one in self.executions[:MOST_IN_EVENT]
+                ],
+                "already_ended": self.already_ended,
+                "failed": self.failures()[:MOST_IN_EVENT] or None,
+            }
+            if self.error is not None and command.execution_sid is not None:
+                detail["failed"] = [{"sid": command.execution_sid, "code": self.error.code}]
+        if self.error is None:
+            return "ConversationEnded", detail
+        return "ConversationNotEnded", detail | {"code": self.error.code}

@@ -1,0 +1,229 @@
+"""Ends the Executions of some Flows that are older than they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from end_conversation.deadline import Deadline
+from end_conversation.errors import (
+    ConfigurationError,
+    EndConversationError,
+    ExecutionNotFound,
+    FieldError,
+    InternalError,
+    InvalidRequest,
+    TwilioThrottled,
+    badness,
+)
+from end_conversation.observability import count, logger
+from end_conversation.schema import compiled
+from end_conversation.twilio.account import TRY_TIMEOUT
+from end_conversation.twilio.studio import active, end
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from end_conversation.invocation import Invocation
+    from end_conversation.twilio.account import Retries
+
+CONCURRENCY = 20
+"""Executions that are ended at once, while Twilio throttles none of them."""
+
+DEFAULT_MINUTES = "1440"
+
+_check = compiled(json.loads(Path(__file__).with_name("sweep.schema.json").read_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What to sweep.
+
+    Attributes:
+        flow_sids: the Flows, each once.
+        older_than: the age from which on an Execution is stuck.
+        account_sid: the Twilio account of all the Flows; None is the default one.
+        limit: how many Executions to end at the most; None is all.
+        dry_run: whether to count only.
+    """
+
+    flow_sids: tuple[str, ...]
+    older_than: timedelta
+    account_sid: str | None = None
+    limit: int | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def parse(cls, event: object, environ: Mapping[str, str] = os.environ) -> Sweep:
+        """Check the function's input, and take what it lacks from the environment.
+
+        Raises:
+            InvalidRequest: the input is wrong, or names no Flow and neither does the environment.
+            ConfigurationError: the environment is wrong.
+        """
+        given = _check(event)
+        default = _defaults(environ)
+        flow_sids = given["flow_sids"] or default["flow_sids"]
+        if not flow_sids:
+            raise InvalidRequest.of_fields(FieldError("flow_sids", "is required: SWEEP_FLOW_SIDS is empty"))
+        minutes = given["older_than_minutes"]
+        return cls(
+            flow_sids=tuple({sid.casefold(): sid for sid in flow_sids}.values()),
+            older_than=timedelta(minutes=default["older_than_minutes"] if minutes is None else minutes),
+            account_sid=given["account_sid"],
+            limit=given["limit"] and int(given["limit"]),
+            dry_run=bool(given["dry_run"]),
+        )
+
+
+class Stuck(NamedTuple):
+    """An Execution to end."""
+
+    flow_sid: str
+    sid: str
+
+
+class Sweeper:
+    """One sweep: first everything is listed, since ending shifts the pages, then it is ended.
+
+    Raises:
+        EndConversationError: the Flows or the account are not this deployment's.
+    """
+
+    def __init__(self, sweep: Sweep, invocation: Invocation) -> None:
+        service = invocation.service
+        for flow_sid in sweep.flow_sids:
+            service.check_allowed(flow_sid)
+        self._sweep = sweep
+        self._invocation = invocation
+        self._account = service.accounts.get(sweep.account_sid, invocation.deadline)
+        self._found: dict[str, list[str]] = {}
+        self._unlisted: dict[str, EndConversationError] = {}
+        self._tally: Counter[tuple[str, str]] = Counter()
+        # Nothing is begun that could not be finished: a last try has its time, or a quarter of all there is.
+        left = invocation.deadline.remaining()
+        self._stop = Deadline(left - min(TRY_TIMEOUT, left / 4))
+
+    def run(self) -> dict[str, Any]:
+        """Sweep.
+
+        Returns:
+            What was found and ended in each Flow.
+
+        Raises:
+            EndConversationError: no Flow could be listed, and nothing was found.
+        """
+        # A list that is too long leaves half of the time to end what was found of it.
+        half_time = Deadline(self._stop.remaining() / 2)
+        until = datetime.now(UTC) - self._sweep.older_than
+        for flow_sid in self._sweep.flow_sids:
+            self._list(flow_sid, until, half_time)
+        stuck = [Stuck(flow_sid, sid) for flow_sid, sids in self._found.items() for sid in sids]
+        if not stuck and len(self._unlisted) == len(self._sweep.flow_sids):
+            raise min(self._unlisted.values(), key=badness)
+        for flow_sid, error in self._unlisted.items():
+            self._invocation.report(error, self._keys(flow_sid))
+        if not self._sweep.dry_run:
+            count("StuckExecutions", len(stuck))
+            self._end(stuck[: self._sweep.limit])
+        ended = sum(number for (_, outcome), number in self._tally.items() if outcome == "ended")
+        everything = self._sweep.dry_run or ended == len(stuck)
+        return self._result(complete=everything and not self._unlisted)
+
+    def _list(self, flow_sid: str, until: datetime, deadline: Deadline) -> None:
+        found: dict[str, str] = {}
+        try:
+            for one in active(self._account, flow_sid, until, deadline, []):
+                found[one.sid.casefold()] = one.sid
+        except EndConversationError as error:
+            self._unlisted[flow_sid] = error
+        except Exception as defect:  # noqa: BLE001 - costs this Flow only, untold
+            self._unlisted[flow_sid] = InternalError(f"unexpected {type(defect).__name__}")
+        # Twilio lists the newest first. What was found before a failure is kept.
+        self._found[flow_sid] = list(found.values())[::-1]
+
+    def _end(self, pending: list[Stuck]) -> None:
+        """Work through what is pending, and again through what Twilio throttled, while there is time."""
+        with ThreadPoolExecutor(CONCURRENCY) as threads:
+            while pending:
+                throttled: dict[Stuck, TwilioThrottled] = {}
+                for one, outcome in zip(pending, threads.map(self._end_one, pending), strict=True):
+                    if isinstance(outcome, TwilioThrottled):
+                        throttled[one] = outcome
+                    else:
+                        self._tally[one.flow_sid, outcome] += 1
+                pending = list(throttled)
+                wait = max((error.retry_after or 1 for error in throttled.values()), default=0)
+                if wait >= self._stop.remaining():
+                    break
+                time.sleep(wait)
+        for one in pending:
+            self._tally[one.flow_sid, "failed"] += 1
+            self._invocation.report(throttled[one], self._keys(*one))
+
+    def _end_one(self, one: Stuck) -> TwilioThrottled | str:
+        """What came of it: ended, failed, left for the next run, or to be tried again."""
+        if not self._stop.remaining():
+            return "left"
+        retries: Retries = []
+        try:
+            ended = end(self._account, one.flow_sid, one.sid, self._invocation.deadline, retries)
+        except ExecutionNotFound:
+            # Gone is as good as ended.
+            return "ended"
+        except TwilioThrottled as error:
+            return error
+        except EndConversationError as error:
+            self._invocation.report(error, self._keys(*one, retries=retries))
+            return "failed"
+        except Exception as defect:  # noqa: BLE001 - costs this one only, untold
+            self._invocation.report(InternalError(f"unexpected {type(defect).__name__}"), self._keys(*one))
+            return "failed"
+        count("ExecutionsAlreadyEnded" if ended.already_ended else "ExecutionsEnded")
+        self._log("execution_ended", self._keys(*one, retries=retries))
+        return "ended"
+
+    def _result(self, *, complete: bool) -> dict[str, Any]:
+        flows = []
+        for flow_sid, sids in self._found.items():
+            flow: dict[str, Any] = {
+                "flow_sid": flow_sid,
+                "stuck": len(sids),
+                "ended": self._tally[flow_sid, "ended"],
+                "failed": self._tally[flow_sid, "failed"],
+            }
+            if error := self._unlisted.get(flow_sid):
+                flow["error"] = error.code
+            self._log("flow_swept", self._keys(**flow, dry_run=self._sweep.dry_run))
+            flows.append(flow)
+        account = {"account_sid": self._sweep.account_sid} if self._sweep.account_sid else {}
+        return {"dry_run": self._sweep.dry_run, "complete": complete, **account, "flows": flows}
+
+    def _keys(self, flow_sid: str, execution_sid: str | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+        own = {"account_sid": self._sweep.account_sid, "flow_sid": flow_sid, "execution_sid": execution_sid}
+        return own | more
+
+    def _log(self, message: str, keys: dict[str, Any]) -> None:
+        logger.info(message, extra=self._invocation.named(keys))
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    entries = [entry.strip() for entry in environ.get("SWEEP_FLOW_SIDS", "").split(",")]
+    minutes = environ.get("SWEEP_OLDER_THAN_MINUTES") or DEFAULT_MINUTES
+    defaults = {
+        "flow_sids": [entry for entry in entries if entry] or None,
+        "older_than_minutes": int(minutes) if minutes.isdecimal() and minutes.isascii() else minutes,
+    }
+    try:
+        return _check(defaults)
+    except InvalidRequest as refusal:
+        fields = dict.fromkeys(error.field.partition(".")[0] for error in refusal.errors)
+        names = " and ".join(f"SWEEP_{field.upper()}" for field in fields)
+        raise ConfigurationError(f"{names} is invalid") from None

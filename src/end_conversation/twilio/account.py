@@ -1,0 +1,277 @@
+"""Requests in the name of one Twilio account: its credentials, its share of the rate limit, retries."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from end_conversation.errors import (
+    CredentialsRejected,
+    CredentialsUnavailable,
+    ExecutionNotFound,
+    TwilioError,
+    TwilioFailure,
+    TwilioThrottled,
+    TwilioTimeout,
+)
+from end_conversation.observability import observe_milliseconds
+from end_conversation.twilio.gate import Gate
+from end_conversation.twilio.transport import ConnectionFailed
+
+if TYPE_CHECKING:
+    from end_conversation.deadline import Deadline
+    from end_conversation.secret import Secret
+    from end_conversation.twilio.credentials import Credentials
+    from end_conversation.twilio.transport import Connections
+
+CONCURRENCY = 10
+"""Requests of one account at once; a batch from SQS is as large."""
+
+TRIES = 4
+TRY_TIMEOUT = 8.0
+"""Seconds for one try, to the last byte of its answer: three that hang fit into HTTP_BUDGET."""
+
+BACKOFF = 0.2
+"""Seconds; before retry n the wait is a random part of BACKOFF * 2**n, and Twilio's Retry-After besides."""
+
+RETRIED = frozenset((429, 500, 502, 503, 504))
+
+# A snapshot of the process (SnapStart) would give every copy of it the same state of any other generator.
+_RANDOM = random.SystemRandom()
+
+_LARGEST_CODE = 999_999
+_LONGEST_RETRY_AFTER = 24 * 60 * 60
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+_ERROR_PAGE = re.compile(r"/errors/(\d{5,6})$", re.ASCII)
+_REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+Retries = list[dict[str, Any]]
+"""The tries that failed before another one, for the log: `status`, `twilio_code`, `twilio_request_id` of the
+answer, or `error` where there was none; and `milliseconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Twilio answered.
+
+    Attributes:
+        status: of HTTP.
+        content: the JSON object of the body; empty if it holds none.
+        request_id: what Twilio's support asks for.
+        retry_after: whole seconds.
+        milliseconds: how long it took.
+    """
+
+    status: int
+    content: dict[str, Any]
+    request_id: str | None
+    retry_after: int | None
+    milliseconds: int
+
+    @property
+    def error_code(self) -> int | None:
+        """Twilio's code of the error: in a body of its own kind, or the page that an RFC 9457 one names."""
+        match self.content:
+            case {"code": int(code)} if 0 < code <= _LARGEST_CODE and code is not True:
+                return code
+            case {"type": str(page)} if found := _ERROR_PAGE.search(page):
+                return int(found[1])
+        return None
+
+    def failure(self, kind: type[TwilioFailure], message: str) -> TwilioFailure:
+        """The answer as an error."""
+        return kind(
+            message,
+            http_status=self.status,
+            twilio_code=self.error_code,
+            twilio_request_id=self.request_id,
+            retry_after=self.retry_after,
+        )
+
+    def as_try(self) -> dict[str, Any]:
+        """The answer as an entry of `retries` in a log line."""
+        entry = {
+            "status": self.status,
+            "twilio_code": self.error_code,
+            "twilio_request_id": self.request_id,
+            "milliseconds": self.milliseconds,
+        }
+        return {key: value for key, value in entry.items() if value is not None}
+
+
+class _NoAnswer(Exception):
+    """One try came to nothing.
+
+    Attributes:
+        failure: what to tell about it.
+        milliseconds: how long it took.
+    """
+
+    def __init__(self, failure: TwilioFailure, error: str, milliseconds: int) -> None:
+        super().__init__(error)
+        self.failure = failure
+        self.milliseconds = milliseconds
+
+    def as_try(self) -> dict[str, Any]:
+        """The same as an entry of `retries` in a log line."""
+        return {"error": str(self), "milliseconds": self.milliseconds}
+
+
+class Account:
+    """Asks Twilio until the answer is final or the time is over. Safe for threads.
+
+    Every request may be repeated, since ending is idempotent and the others only read.
+
+    Args:
+        credentials: the account's secret.
+        connections: to Twilio, shared by all accounts.
+        concurrency: how many requests may be in flight at once, while Twilio throttles none of them.
+    """
+
+    def __init__(
+        self, credentials: Secret[Credentials], connections: Connections, concurrency: int = CONCURRENCY
+    ) -> None:
+        self.credentials = credentials
+        self._connections = connections
+        self._gate = Gate(concurrency)
+
+    def call(
+        self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None = None
+    ) -> Answer:
+        """An answer that trying again would not change.
+
+        Args:
+            method: GET or POST.
+            path: with the query.
+            deadline: when the answer is due.
+            retries: gets the tries that failed before another one.
+            body: a form.
+
+        Raises:
+            ExecutionNotFound: Twilio answers 404.
+            EndConversationError: any other failure to reach or convince Twilio.
+        """
+        failure: TwilioFailure | None = None
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                answer = self._ask(method, path, deadline, retries, body)
+            except _NoAnswer as none:
+                entry = none.as_try()
+                # Cut short by the deadline, it says nothing about Twilio; what came before it does.
+                if failure is None or deadline.remaining():
+                    failure = none.failure
+            else:
+                if answer.status not in RETRIED:
+                    return _accepted(answer)
+                entry = answer.as_try()
+                throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+                failure = answer.failure(
+                    TwilioThrottled if throttled else TwilioError,
+                    f"Twilio answered {answer.status} to try {tried}",
+                )
+            wait = _RANDOM.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)
+            if tried == TRIES or wait >= deadline.remaining():
+                raise failure
+            retries.append(entry)
+            time.sleep(wait)
+
+    def _ask(self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None) -> Answer:
+        """One try with the credentials there are, or, if Twilio refuses those, with newer ones."""
+        credentials = self.credentials.get(deadline)
+        sent_at = monotonic()
+        answer = self._send(method, path, deadline, body, credentials)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            try:
+                newer = self.credentials.renew(credentials, sent_at, deadline)
+            except CredentialsUnavailable as error:
+                raise answer.failure(CredentialsUnavailable, str(error)) from error
+            if newer is not None:
+                retries.append(answer.as_try())
+                answer = self._send(method, path, deadline, body, newer)
+        return answer
+
+    def _send(
+        self, method: str, path: str, deadline: Deadline, body: str | None, credentials: Credentials
+    ) -> Answer:
+        """One request, whatever the answer."""
+        if not self._gate.enter(deadline.remaining()):
+            raise _NoAnswer(TwilioTimeout("there is no time left to ask Twilio"), "no time left", 0)
+        throttled: bool | None = None
+        try:
+            answer = self._exchange(method, path, deadline, body, credentials)
+            throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+        finally:
+            self._gate.leave(throttled=throttled)
+        return answer
+
+    def _exchange(
+        self, method: str, path: str, deadline: Deadline, body: str | None, credentials: Credentials
+    ) -> Answer:
+        seconds = min(TRY_TIMEOUT, deadline.remaining())
+        if not seconds:
+            raise _NoAnswer(TwilioTimeout("there is no time left to ask Twilio"), "no time left", 0)
+        headers = {
+            "Authorization": credentials.authorization,
+            "Accept": "application/json",
+            "User-Agent": "end-conversation",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        began = monotonic()
+        try:
+            answer = self._connections.exchange(method, path, headers, body, seconds)
+        except TimeoutError:
+            failure: TwilioFailure = TwilioTimeout("Twilio did not answer in time")
+            raise _NoAnswer(failure, "timeout", _milliseconds_since(began)) from None
+        except ConnectionFailed as error:
+            failure = TwilioError(f"the connection to Twilio failed: {error}")
+            raise _NoAnswer(failure, str(error), _milliseconds_since(began)) from None
+        finally:
+            observe_milliseconds("TwilioLatency", (monotonic() - began) * 1000)
+        return Answer(
+            status=answer.status,
+            content=_json_object(answer.data),
+            request_id=_matching(_REQUEST_ID, answer.headers.get("Twilio-Request-Id")),
+            retry_after=_retry_after(answer.headers.get("Retry-After")),
+            milliseconds=_milliseconds_since(began),
+        )
+
+
+def _accepted(answer: Answer) -> Answer:
+    """The same answer, unless it says that the account may not, or that there is no such thing."""
+    match answer.status:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            raise answer.failure(CredentialsRejected, f"Twilio answered {answer.status}")
+        case HTTPStatus.NOT_FOUND:
+            raise answer.failure(ExecutionNotFound, "Twilio knows no such Execution or Flow")
+    return answer
+
+
+def _milliseconds_since(began: float) -> int:
+    return round((monotonic() - began) * 1000)
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:
+    return value if value is not None and pattern.fullmatch(value) else None
+
+
+def _retry_after(value: str | None) -> int | None:
+    """Whole seconds; not a date, which Twilio does not send, nor anything that nobody would wait for."""
+    seconds = int(_matching(_DIGITS, value) or 0)
+    return seconds if 0 < seconds <= _LONGEST_RETRY_AFTER else None
