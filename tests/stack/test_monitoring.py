@@ -4,15 +4,11 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
-import boto3
 import pytest
 from conftest import Function, sample
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
-from stack import ROOT, of_type, resources, template
+from stack import ROOT, deployed, of_type, resources, template
 
 from local import samples
 from local.studio import Studio
@@ -88,7 +84,7 @@ def dashboard_metrics() -> Iterator[tuple[str, str, set[str]]]:
                     )
                     assert found
                     yield found[1], found[4], {found[2], found[3]}
-                case ["..."]:
+                case ["...", *_]:
                     yield namespace, name, dimensions
                 case [namespace, name, *pairs]:
                     dimensions = set(pairs[::2])
@@ -229,15 +225,6 @@ def test_queries_name_what_is_logged(name: str, query: str) -> None:
     assert set(re.findall(r'"([a-z_]+)"', conditions)) <= known, name
 
 
-def translated(preference: str) -> dict[str, Any]:
-    """What CloudFormation gets to see with this DeploymentPreference."""
-    source = deepcopy(template())
-    source["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
-    made: dict[str, Any] = translator.translate(source, {"DeploymentPreference": preference})["Resources"]
-    return made
-
-
 def test_deployment_is_plain_by_default() -> None:
     """Without a wish for anything else there is no CodeDeploy in the stack."""
     assert not [each for each in resources().values() if each["Type"].startswith("AWS::CodeDeploy::")]
@@ -245,7 +232,7 @@ def test_deployment_is_plain_by_default() -> None:
 
 def test_gradual_deployment_watches_the_new_version() -> None:
     """CodeDeploy moves the alias in the way that was chosen, with our role, and back at the alarm."""
-    made = translated("Canary10Percent5Minutes")
+    made = deployed(DeploymentPreference="Canary10Percent5Minutes")
     (group,) = [each["Properties"] for each in made.values() if each["Type"].endswith("::DeploymentGroup")]
     version = {
         "Name": "ExecutedVersion",
@@ -259,7 +246,7 @@ def test_gradual_deployment_watches_the_new_version() -> None:
 
     assert group["AlarmConfiguration"]["Alarms"] == [{"Name": {"Ref": "DeploymentErrorsAlarm"}}]
     assert "Canary10Percent5Minutes" in json.dumps(group["DeploymentConfigName"])
-    assert group["ServiceRoleArn"]["Fn::If"][1] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
+    assert group["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
     assert "CodeDeployServiceRole" not in made
     assert version in made["DeploymentErrorsAlarm"]["Properties"]["Dimensions"]
     assert "CodeDeployLambdaAliasUpdate" in made["EndConversationFunctionAliaslive"]["UpdatePolicy"]

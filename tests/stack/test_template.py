@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from stack import of_type, resources, template, values
+from stack import deployed, of_type, resources, template, values
 
 HOUR = 3600
 FUNCTION = "EndConversationFunction"
@@ -159,35 +159,64 @@ def test_triggers_invoke_the_alias() -> None:
     assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias, alias]
 
 
-def test_new_settings_make_a_new_version() -> None:
-    """Every parameter that the function depends on is named in the version's description.
+def versions(**parameters: str) -> list[str]:
+    """The logical ids of the function's versions, with these parameters."""
+    return [name for name, each in deployed(**parameters).items() if each["Type"] == "AWS::Lambda::Version"]
 
-    Only a description that changes makes CloudFormation publish a version when nothing but a parameter's
-    value does; the alias would keep the old settings.
+
+def settings_of(name: str) -> set[str]:
+    """The parameters that a function itself depends on, and not only what surrounds it."""
+    around = ("Events", "EventInvokeConfig", "DeploymentPreference")
+    itself = {key: each for key, each in function(name).items() if key not in around}
+    return {name for name in values(itself, "Ref") if name in template()["Parameters"]}
+
+
+@pytest.mark.parametrize("name", template()["Parameters"])
+def test_a_version_is_published_if_the_function_changes(name: str) -> None:
+    """A parameter's new value makes a new version if the function depends on it, and none otherwise.
+
+    SAM derives the version's logical id from the function's properties. Without a new one the alias would
+    keep the old settings; a new one for a function that is the same is refused ("Version already exists").
     """
-    depends_on = {name for name in values(function(), "Ref") if name in template()["Parameters"]}
-    depends_on -= set(values([function()["Events"], function()["DeploymentPreference"]], "Ref"))
-    described = set(re.findall(r"\$\{(\w+)\}", function()["VersionDescription"]["Fn::Sub"]))
+    parameter = template()["Parameters"][name]
+    choices = parameter.get("AllowedValues", ["1001"] if parameter["Type"] == "Number" else ["other"])
+    other = next(str(value) for value in choices if value != parameter["Default"])
 
-    assert described == depends_on
+    assert (versions(**{name: other}) != versions()) == (name in settings_of(FUNCTION))
 
 
-def test_version_description_fits() -> None:
-    """The description with four Flows and the usual names of secrets has the 256 characters that it may."""
-    settings = {name: str(each["Default"]) for name, each in template()["Parameters"].items()} | {
-        "Architecture": "x86_64",
-        "MemorySize": "10240",
-        "SnapStart": "PublishedVersions",
-        "LogLevel": "DEBUG",
-        "TwilioSecretMaxAgeSeconds": "86400",
-        "TwilioEdge": "sao-paulo",
-        "TwilioRegion": "ie1",
-        "WebhookSecretId": "end-conversation/webhook-keys",
-        "AllowedFlowSids": "x" * template()["Parameters"]["AllowedFlowSids"]["MaxLength"],
-    }
-    description = function()["VersionDescription"]["Fn::Sub"]
+def test_versions_stay_when_another_takes_over() -> None:
+    """A version that is no longer in the template is kept, so that the alias can be moved back to it.
 
-    assert len(re.sub(r"\$\{(\w+)\}", lambda match: settings[match[1]], description)) <= 256
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html: it goes
+    for a resource whose logical id is gone. UpdateReplacePolicy would go for one that is replaced under its
+    logical id, which takes another FunctionName.
+    """
+    (name,) = versions()
+
+    assert deployed()[name]["DeletionPolicy"] == "Retain"
+    assert set(deployed()[name]["Properties"]) == {"FunctionName"}
+
+
+def test_settings_are_where_they_are_resolved() -> None:
+    """No parameter is in SAM's Globals, which AWS::LanguageExtensions does not look at."""
+    assert template()["Transform"] == ["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]
+    assert not set(values(template()["Globals"], "Ref")) & set(template()["Parameters"])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_settings_fit_into_the_environment(name: str) -> None:
+    """As many Flows as the parameters take, and long names, stay within what Lambda has for variables.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 4 KB for all of them.
+    """
+    parameters = template()["Parameters"]
+    needed = 0
+    for variable, value in function(name)["Environment"]["Variables"].items():
+        parameter = parameters.get(value["Ref"], {}) if isinstance(value, dict) else {"MaxLength": len(value)}
+        needed += len(variable) + parameter.get("MaxLength", len(str(parameter.get("MaxValue", "x" * 100))))
+
+    assert needed <= 4096
 
 
 def test_sweep_has_its_present_settings() -> None:
