@@ -61,6 +61,13 @@ def _translated(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return made
 
 
+def function(name: str = "EndConversationFunction") -> dict[str, Any]:
+    """What is written about a function, for itself and for all of them."""
+    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
+    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
+    return common | own | {"Environment": {"Variables": variables}}
+
+
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
     """The properties of all resources of this type, by logical id."""
     return {name: each["Properties"] for name, each in resources().items() if each["Type"] == kind}

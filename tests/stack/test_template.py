@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from stack import deployed, of_type, resources, template, values
+from stack import deployed, function, of_type, resources, template, values
 
 HOUR = 3600
 FUNCTION = "EndConversationFunction"
@@ -32,13 +32,6 @@ SECRETS = [
     ("EndConversationRole", "Webhook"),
     ("SweepRole", "Twilio"),
 ]
-
-
-def function(name: str = FUNCTION) -> dict[str, Any]:
-    """What is written about a function, for itself and for all of them."""
-    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
-    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
-    return common | own | {"Environment": {"Variables": variables}}
 
 
 def statements(*roles: str) -> list[dict[str, Any]]:
