@@ -13,7 +13,7 @@ ALARMS = {
     for name, each in deployed().items()
     if each["Type"] == "AWS::CloudWatch::Alarm"
 }
-HOURS = 4 * 60 * MINUTE
+LONG = 90 * MINUTE
 
 REPORTED_AFTER = MINUTE
 """Seconds until CloudWatch has a value: Lambda, SQS and API Gateway send theirs once a minute."""
@@ -37,7 +37,7 @@ BETWEEN_TRIES = of_type("AWS::SQS::Queue")["Queue"]["VisibilityTimeout"] + LONG_
 TRY = function("EndConversationFunction")["Timeout"]
 
 
-def every(seconds: float, until: float = HOURS, begin: float = 0) -> Series:
+def every(seconds: float, until: float = LONG, begin: float = 0) -> Series:
     """A value of one, again and again."""
     return [(begin + n * seconds, 1) for n in range(int((until - begin) / seconds))]
 
@@ -60,6 +60,8 @@ EVENTS = {
     "TwilioErrorsAlarm": ONE_FAILING_MESSAGE,
     "TwilioTimeoutsAlarm": ONE_FAILING_MESSAGE,
     "TwilioThrottledAlarm": ONE_FAILING_MESSAGE,
+    "SourcesInvalidAlarm": [(0, 1)],
+    "OutcomesNotPublishedAlarm": [(0, 1)],
     "StuckExecutionsAlarm": [(0, 101)],
     "HttpApi5xxAlarm": every(30),
 }
@@ -72,7 +74,7 @@ HARMLESS = {
     "TwilioTimeoutsAlarm": [(0, 5)],
     "TwilioThrottledAlarm": every(30, 5 * MINUTE),
     "StuckExecutionsAlarm": [(0, 100)],
-    "HttpApi5xxAlarm": every(MINUTE, HOURS),
+    "HttpApi5xxAlarm": every(MINUTE, LONG),
 }
 
 
@@ -114,13 +116,13 @@ def test_alarms_go_off_when_the_runbook_says(name: str) -> None:
     table = re.findall(r"^\| \[(\w+)\]\(#\w+\) \| .+ \| (\d+) min \| .+ \|$", OPERATIONS, re.MULTILINE)
 
     assert sorted(dict(table)) == sorted(ALARMS)
-    assert int(dict(table)[name]) == minutes_until_on(ALARMS[name], EVENTS[name], REPORTED_AFTER, HOURS)
+    assert int(dict(table)[name]) == minutes_until_on(ALARMS[name], EVENTS[name], REPORTED_AFTER, LONG)
 
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_alarms_stay_silent_for_less(name: str) -> None:
     """What passes by itself, or is too little, fires nothing."""
-    assert minutes_until_on(ALARMS[name], HARMLESS[name], REPORTED_AFTER, HOURS) is None
+    assert minutes_until_on(ALARMS[name], HARMLESS[name], REPORTED_AFTER, LONG) is None
 
 
 @pytest.mark.parametrize("failures", [*product(("TwilioErrorsAlarm", "TwilioTimeoutsAlarm"), repeat=3)])
@@ -129,7 +131,7 @@ def test_an_outage_is_told_within_ten_minutes(failures: tuple[str, ...]) -> None
     told = []
     for name in set(failures):
         series = [ONE_FAILING_MESSAGE[n] for n, kind in enumerate(failures) if kind == name]
-        told.append(minutes_until_on(ALARMS[name], series, REPORTED_AFTER, HOURS))
+        told.append(minutes_until_on(ALARMS[name], series, REPORTED_AFTER, LONG))
 
     assert min(minutes for minutes in told if minutes is not None) <= 10
 
@@ -137,15 +139,15 @@ def test_an_outage_is_told_within_ten_minutes(failures: tuple[str, ...]) -> None
 def test_the_age_of_messages_does_not_tell_an_outage() -> None:
     """QueueAgeAlarm stays silent while every message fails: none is in the metric after its third receive."""
     last_in_age = (RECEIVES_IN_AGE - 1) * BETWEEN_TRIES
-    series = [(n * MINUTE, min(n * MINUTE, last_in_age)) for n in range(HOURS // MINUTE)]
+    series = [(n * MINUTE, min(n * MINUTE, last_in_age)) for n in range(LONG // MINUTE)]
 
-    assert minutes_until_on(ALARMS["QueueAgeAlarm"], series, REPORTED_AFTER, HOURS) is None
+    assert minutes_until_on(ALARMS["QueueAgeAlarm"], series, REPORTED_AFTER, LONG) is None
 
 
 @pytest.mark.parametrize("name", ["TwilioErrorsAlarm", "TwilioTimeoutsAlarm", "TwilioThrottledAlarm"])
 def test_the_end_of_an_outage_is_told(name: str) -> None:
     """The alarm ends half an hour after the last failure at the latest."""
     last = max(time for time, _ in ONE_FAILING_MESSAGE)
-    on = list(minutes_on(ALARMS[name], ONE_FAILING_MESSAGE, REPORTED_AFTER, 2 * HOURS))
+    on = list(minutes_on(ALARMS[name], ONE_FAILING_MESSAGE, REPORTED_AFTER, 2 * LONG))
 
     assert last < max(on) < last + 30 * MINUTE

@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -18,13 +19,15 @@ SETTINGS = {
     "TWILIO_EDGE",
     "TWILIO_REGION",
     "TWILIO_STUDIO_BASE_URL",
+    "TWILIO_ACCOUNT_SECRET_PREFIX",
     "ALLOWED_FLOW_SIDS",
+    "OUTCOME_EVENT_BUS",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
 OWN_SETTINGS = {
-    FUNCTION: {"WEBHOOK_SECRET_ID", "DEAD_LETTER_QUEUE_URL"},
+    FUNCTION: {"WEBHOOK_SECRET_ID", "WEBHOOK_BASE_URL", "QUEUE_URL", "DEAD_LETTER_QUEUE_URL"},
     "SweepFunction": {"SWEEP_FLOW_SIDS", "SWEEP_OLDER_THAN_MINUTES"},
 }
 SECRETS = [
@@ -149,7 +152,7 @@ def test_triggers_invoke_the_alias() -> None:
 
     assert of_type("AWS::Lambda::Alias")[alias["Ref"]]["Name"] == "live"
     assert event_source()["FunctionName"] == alias
-    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias, alias]
+    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias] * 3
 
 
 def versions(**parameters: str) -> list[str]:
@@ -304,9 +307,7 @@ def test_secrets_in_the_role(role: str, secret: str) -> None:
     (resource,) = [each["Resource"] for each in statements(role) if each["Sid"] == f"Read{secret}Secret"]
     condition, if_arn, if_name = resource["Fn::If"]
 
-    assert template()["Conditions"][condition] == {
-        "Fn::Equals": [{"Fn::Select": [0, {"Fn::Split": [":", {"Ref": f"{secret}SecretId"}]}]}, "arn"]
-    }
+    assert template()["Conditions"][condition]["Fn::Equals"][1] == "arn"
     assert if_arn == {"Ref": f"{secret}SecretId"}
     assert if_name["Fn::Sub"].endswith(f":secret:${{{secret}SecretId}}-??????")
 
@@ -331,15 +332,81 @@ def test_sweep_reads_no_signing_keys() -> None:
     assert "WebhookSecret" not in json.dumps(of_type("AWS::IAM::Role")["SweepRole"])
 
 
-@pytest.mark.parametrize(("role", "secret"), SECRETS)
-def test_keys_are_used_through_secrets_manager_only(role: str, secret: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "sid", "key"),
+    [
+        *[(role, f"Decrypt{secret}Secret", f"{secret}SecretKmsKeyArn") for role, secret in SECRETS],
+        ("EndConversationRole", "DecryptAccountSecrets", "TwilioAccountSecretKmsKeyArn"),
+        ("SweepRole", "DecryptAccountSecrets", "TwilioAccountSecretKmsKeyArn"),
+    ],
+)
+def test_keys_are_used_through_secrets_manager_only(role: str, sid: str, key: str) -> None:
     """The role may decrypt with the secret's key only for Secrets Manager."""
-    (statement,) = [each for each in statements(role) if each["Sid"] == f"Decrypt{secret}Secret"]
+    (statement,) = [each for each in statements(role) if each["Sid"] == sid]
 
-    assert statement["Resource"] == {"Ref": f"{secret}SecretKmsKeyArn"}
+    assert statement["Resource"] == {"Ref": key}
     assert statement["Condition"] == {
         "StringLike": {"kms:ViaService": {"Fn::Sub": "secretsmanager.*.${AWS::URLSuffix}"}}
     }
+
+
+ROLES = ["EndConversationRole", "SweepRole"]
+
+
+def granted(role: str, sid: str, **parameters: str) -> str | None:
+    """The resource of a role's statement when it is deployed; None without the statement."""
+    (policy,) = deployed(**parameters)[role]["Properties"]["Policies"]
+    resources = [each["Resource"] for each in policy["PolicyDocument"]["Statement"] if each["Sid"] == sid]
+    return resources[0] if resources else None
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("name", "is_granted"),
+    [
+        ("twilio/AC0123456789abcdef0123456789ABCDEF", True),
+        ("twilio/AC0123456789abcdef0123456789ABCDEF-backup", False),
+        ("twilio/AC0123456789abcdef0123456789ABCDE", False),
+        ("twilio/webhook-keys", False),
+        ("twilio", False),
+        ("other/twilio/AC0123456789abcdef0123456789ABCDEF", False),
+    ],
+)
+def test_accounts_secrets_in_the_role(role: str, name: str, *, is_granted: bool) -> None:
+    """The role may read the secrets whose names are the prefix and an account's SID, and no other."""
+    granting = granted(role, "ReadAccountSecrets", TwilioAccountSecretPrefix="twilio/")
+    secret = f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-a1B2c3"
+
+    assert granting
+    assert fnmatchcase(secret, granting) is is_granted
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "bus", ["outcomes", "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"], ids=["name", "ARN"]
+)
+def test_outcome_bus_in_the_role(role: str, bus: str) -> None:
+    """The role may put events on the one bus, whether that is given by its name or its ARN."""
+    assert (
+        granted(role, "PublishOutcomes", OutcomeEventBus=bus)
+        == "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("sid", ["ReadAccountSecrets", "DecryptAccountSecrets", "PublishOutcomes"])
+def test_no_setting_no_permission(role: str, sid: str) -> None:
+    """A role lacks what only a parameter that is not given would need."""
+    assert granted(role, sid) is None
+
+
+def test_only_the_function_queues_commands() -> None:
+    """The function may send to the queue that it consumes, for callers who do not wait; the sweep may not."""
+    send = [each["Sid"] for each in statements("EndConversationRole") if "sqs:SendMessage" in each["Action"]]
+
+    assert send == ["QueueCommands", "SetAsideFailures"]
+    assert function()["Environment"]["Variables"]["QUEUE_URL"] == {"Ref": "Queue"}
+    assert '"Queue"' not in json.dumps(of_type("AWS::IAM::Role")["SweepRole"])
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
@@ -358,7 +425,7 @@ def test_access_logs_are_json_without_payloads() -> None:
 
 
 def test_every_route_is_authorized() -> None:
-    """No route of the HTTP API answers without SigV4, but the one whose callers sign in their own way."""
+    """No route of the HTTP API answers without SigV4, but those whose callers sign in their own way."""
     (api,) = of_type("AWS::ApiGatewayV2::Api").values()
 
     assert sorted(
@@ -368,11 +435,12 @@ def test_every_route_is_authorized() -> None:
     ) == [
         ("/conversations/end", "post", [{"AWS_IAM": []}]),
         ("/webhooks/conversation-ended", "post", None),
+        ("/webhooks/{source}", "post", None),
     ]
 
 
 def test_routes_are_throttled_apart() -> None:
-    """Both limits of the HTTP API are the operator's, and the open route has a bucket of its own."""
+    """The limits of the HTTP API are the operator's, and each open route has a bucket of its own."""
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     limits = {
         "ThrottlingRateLimit": {"Ref": "ThrottlingRateLimit"},
@@ -380,7 +448,10 @@ def test_routes_are_throttled_apart() -> None:
     }
 
     assert stage["DefaultRouteSettings"] == limits
-    assert stage["RouteSettings"] == {"POST /webhooks/conversation-ended": limits}
+    assert stage["RouteSettings"] == {
+        "POST /webhooks/conversation-ended": limits,
+        "POST /webhooks/{source}": limits,
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -429,7 +500,12 @@ def test_parameters_are_told(name: str) -> None:
         ("SweepScheduleExpression", "rate(1 hour)"),
         ("SweepScheduleExpression", "cron(0 3 * * ? *)"),
         ("TwilioStudioBaseUrl", "https://studio.example.com:8443"),
-        ("AllowedFlowSids", ",".join(["FW" + "0" * 32] * 4)),
+        ("AllowedFlowSids", ", ".join(["FW" + "0" * 32] * 30)),
+        ("TwilioAccountSecretPrefix", "end-conversation/twilio/"),
+        ("WebhookBaseUrl", "https://hooks.example.com"),
+        ("WebhookBaseUrl", "https://hooks.example.com:8443/end/v1"),
+        ("OutcomeEventBus", "default"),
+        ("OutcomeEventBus", "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"),
     ],
 )
 def test_patterns_let_good_values_through(name: str, value: str) -> None:
@@ -452,6 +528,14 @@ def test_patterns_let_good_values_through(name: str, value: str) -> None:
         ("SweepFlowSids", "FW" + "0" * 32 + ","),
         ("SweepScheduleExpression", "hourly"),
         ("EventBusName", ""),
+        ("TwilioAccountSecretPrefix", "*"),
+        ("TwilioAccountSecretPrefix", "arn:aws:secretsmanager:us-east-1:123456789012:secret:twilio/"),
+        ("TwilioAccountSecretPrefix", "twilio/${x}"),
+        ("WebhookBaseUrl", "http://hooks.example.com"),
+        ("WebhookBaseUrl", "https://hooks.example.com/"),
+        ("WebhookBaseUrl", "https://hooks.example.com?x=1"),
+        ("OutcomeEventBus", "arn:aws:sns:us-east-1:123456789012:outcomes"),
+        ("OutcomeEventBus", "out*"),
     ],
 )
 def test_patterns_refuse_bad_values(name: str, value: str) -> None:
