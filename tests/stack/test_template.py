@@ -200,6 +200,14 @@ def test_settings_are_where_they_are_resolved() -> None:
     assert not set(values(template()["Globals"], "Ref")) & set(template()["Parameters"])
 
 
+def test_names_of_accounts_secrets_fit() -> None:
+    """Whatever the prefix, it and an account's SID stay within the 512 characters of a secret's name.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    """
+    assert template()["Parameters"]["TwilioAccountSecretPrefix"]["MaxLength"] + len("AC" + "0" * 32) <= 512
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_settings_fit_into_the_environment(name: str) -> None:
     """As many Flows as the parameters take, and long names, stay within what Lambda has for variables.
