@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from samcli.lib.cfn_language_extensions import expand_language_extensions
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
@@ -23,12 +24,48 @@ def template() -> dict[str, Any]:
 
 @cache
 def resources() -> dict[str, dict[str, Any]]:
-    """What CloudFormation gets to see, by logical id."""
+    """What SAM makes of the template with its parameters left open, by logical id."""
+    return _translated(_with_code())
+
+
+def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
+    """What CloudFormation deploys with these parameters, by logical id: AWS::LanguageExtensions, then SAM.
+
+    The first transform is SAM CLI's implementation of it.
+    """
+    given = {
+        name: parameters.get(name, str(each["Default"])) for name, each in template()["Parameters"].items()
+    }
+    pseudo = {
+        "AWS::AccountId": "123456789012",
+        "AWS::Partition": "aws",
+        "AWS::Region": "us-east-1",
+        "AWS::StackName": "end-conversation",
+        "AWS::URLSuffix": "amazonaws.com",
+    }
+    expanded = expand_language_extensions(_with_code(), given | pseudo, enabled=True)
+    assert expanded.had_language_extensions
+    return _translated(expanded.expanded_template)
+
+
+def _with_code() -> dict[str, Any]:
+    """The template as `sam package` leaves it."""
     source = deepcopy(template())
     source["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    return source
+
+
+def _translated(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
-    translated: dict[str, dict[str, Any]] = translator.translate(source, {})["Resources"]
-    return translated
+    made: dict[str, dict[str, Any]] = translator.translate(source, {})["Resources"]
+    return made
+
+
+def function(name: str = "EndConversationFunction") -> dict[str, Any]:
+    """What is written about a function, for itself and for all of them."""
+    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
+    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
+    return common | own | {"Environment": {"Variables": variables}}
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:

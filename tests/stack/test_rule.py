@@ -36,9 +36,11 @@ class Stack:
         (stack,) = cloudformation.describe_stacks(StackName="end-conversation")["Stacks"]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
-    def put_event(self, detail: dict[str, Any], source: str = "end-conversation") -> None:
+    def put_event(
+        self, detail: dict[str, Any], source: str = "end-conversation", kind: str = "EndConversation"
+    ) -> None:
         """What a caller does, with boto3."""
-        entry = {"Source": source, "DetailType": "EndConversation", "Detail": json.dumps(detail)}
+        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
         assert self._client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
 
     def messages(self, queue: str) -> "list[MessageTypeDef]":
@@ -119,6 +121,16 @@ def test_events_of_others(stack: Stack) -> None:
     stack.put_event({"flow_sid": FLOW_SID}, source="somebody.else")
 
     assert stack.messages("QueueUrl") == []
+
+
+def test_outcomes_do_not_come_back(stack: Stack) -> None:
+    """Outcomes on the bus and with the source of the events for the rule stay away from the queue."""
+    for kind in ("ConversationEnded", "ConversationNotEnded", "SweepFinished"):
+        stack.put_event({"flow_sid": FLOW_SID}, kind=kind)
+    assert stack.messages("QueueUrl") == []
+
+    stack.put_event({"flow_sid": FLOW_SID})
+    assert len(stack.messages("QueueUrl")) == 1
 
 
 def test_queue_gives_up_after_its_receives(stack: Stack, around: StandIns) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
-from stack import of_type, resources, template, values
+from stack import deployed, function, of_type, resources, template, values
 
 HOUR = 3600
 FUNCTION = "EndConversationFunction"
@@ -18,13 +19,15 @@ SETTINGS = {
     "TWILIO_EDGE",
     "TWILIO_REGION",
     "TWILIO_STUDIO_BASE_URL",
+    "TWILIO_ACCOUNT_SECRET_PREFIX",
     "ALLOWED_FLOW_SIDS",
+    "OUTCOME_EVENT_BUS",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
 OWN_SETTINGS = {
-    FUNCTION: {"WEBHOOK_SECRET_ID", "DEAD_LETTER_QUEUE_URL"},
+    FUNCTION: {"WEBHOOK_SECRET_ID", "WEBHOOK_BASE_URL", "QUEUE_URL", "DEAD_LETTER_QUEUE_URL"},
     "SweepFunction": {"SWEEP_FLOW_SIDS", "SWEEP_OLDER_THAN_MINUTES"},
 }
 SECRETS = [
@@ -32,13 +35,6 @@ SECRETS = [
     ("EndConversationRole", "Webhook"),
     ("SweepRole", "Twilio"),
 ]
-
-
-def function(name: str = FUNCTION) -> dict[str, Any]:
-    """What is written about a function, for itself and for all of them."""
-    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
-    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
-    return common | own | {"Environment": {"Variables": variables}}
 
 
 def statements(*roles: str) -> list[dict[str, Any]]:
@@ -156,38 +152,75 @@ def test_triggers_invoke_the_alias() -> None:
 
     assert of_type("AWS::Lambda::Alias")[alias["Ref"]]["Name"] == "live"
     assert event_source()["FunctionName"] == alias
-    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias, alias]
+    assert [each["FunctionName"] for each in of_type("AWS::Lambda::Permission").values()] == [alias] * 3
 
 
-def test_new_settings_make_a_new_version() -> None:
-    """Every parameter that the function depends on is named in the version's description.
+def versions(**parameters: str) -> list[str]:
+    """The logical ids of the function's versions, with these parameters."""
+    return [name for name, each in deployed(**parameters).items() if each["Type"] == "AWS::Lambda::Version"]
 
-    Only a description that changes makes CloudFormation publish a version when nothing but a parameter's
-    value does; the alias would keep the old settings.
+
+def settings_of(name: str) -> set[str]:
+    """The parameters that a function itself depends on, and not only what surrounds it."""
+    around = ("Events", "EventInvokeConfig", "DeploymentPreference")
+    itself = {key: each for key, each in function(name).items() if key not in around}
+    return {name for name in values(itself, "Ref") if name in template()["Parameters"]}
+
+
+@pytest.mark.parametrize("name", template()["Parameters"])
+def test_a_version_is_published_if_the_function_changes(name: str) -> None:
+    """A parameter's new value makes a new version if the function depends on it, and none otherwise.
+
+    SAM derives the version's logical id from the function's properties. Without a new one the alias would
+    keep the old settings; a new one for a function that is the same is refused ("Version already exists").
     """
-    depends_on = {name for name in values(function(), "Ref") if name in template()["Parameters"]}
-    depends_on -= set(values([function()["Events"], function()["DeploymentPreference"]], "Ref"))
-    described = set(re.findall(r"\$\{(\w+)\}", function()["VersionDescription"]["Fn::Sub"]))
+    parameter = template()["Parameters"][name]
+    choices = parameter.get("AllowedValues", ["1001"] if parameter["Type"] == "Number" else ["other"])
+    other = next(str(value) for value in choices if value != parameter["Default"])
 
-    assert described == depends_on
+    assert (versions(**{name: other}) != versions()) == (name in settings_of(FUNCTION))
 
 
-def test_version_description_fits() -> None:
-    """The description with four Flows and the usual names of secrets has the 256 characters that it may."""
-    settings = {name: str(each["Default"]) for name, each in template()["Parameters"].items()} | {
-        "Architecture": "x86_64",
-        "MemorySize": "10240",
-        "SnapStart": "PublishedVersions",
-        "LogLevel": "DEBUG",
-        "TwilioSecretMaxAgeSeconds": "86400",
-        "TwilioEdge": "sao-paulo",
-        "TwilioRegion": "ie1",
-        "WebhookSecretId": "end-conversation/webhook-keys",
-        "AllowedFlowSids": "x" * template()["Parameters"]["AllowedFlowSids"]["MaxLength"],
-    }
-    description = function()["VersionDescription"]["Fn::Sub"]
+def test_versions_stay_when_another_takes_over() -> None:
+    """A version that is no longer in the template is kept, so that the alias can be moved back to it.
 
-    assert len(re.sub(r"\$\{(\w+)\}", lambda match: settings[match[1]], description)) <= 256
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html: it goes
+    for a resource whose logical id is gone. UpdateReplacePolicy would go for one that is replaced under its
+    logical id, which takes another FunctionName.
+    """
+    (name,) = versions()
+
+    assert deployed()[name]["DeletionPolicy"] == "Retain"
+    assert set(deployed()[name]["Properties"]) == {"FunctionName"}
+
+
+def test_settings_are_where_they_are_resolved() -> None:
+    """No parameter is in SAM's Globals, which AWS::LanguageExtensions does not look at."""
+    assert template()["Transform"] == ["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]
+    assert not set(values(template()["Globals"], "Ref")) & set(template()["Parameters"])
+
+
+def test_names_of_accounts_secrets_fit() -> None:
+    """Whatever the prefix, it and an account's SID stay within the 512 characters of a secret's name.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    """
+    assert template()["Parameters"]["TwilioAccountSecretPrefix"]["MaxLength"] + len("AC" + "0" * 32) <= 512
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_settings_fit_into_the_environment(name: str) -> None:
+    """As many Flows as the parameters take, and long names, stay within what Lambda has for variables.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 4 KB for all of them.
+    """
+    parameters = template()["Parameters"]
+    needed = 0
+    for variable, value in function(name)["Environment"]["Variables"].items():
+        parameter = parameters.get(value["Ref"], {}) if isinstance(value, dict) else {"MaxLength": len(value)}
+        needed += len(variable) + parameter.get("MaxLength", len(str(parameter.get("MaxValue", "x" * 100))))
+
+    assert needed <= 4096
 
 
 def test_sweep_has_its_present_settings() -> None:
@@ -282,9 +315,7 @@ def test_secrets_in_the_role(role: str, secret: str) -> None:
     (resource,) = [each["Resource"] for each in statements(role) if each["Sid"] == f"Read{secret}Secret"]
     condition, if_arn, if_name = resource["Fn::If"]
 
-    assert template()["Conditions"][condition] == {
-        "Fn::Equals": [{"Fn::Select": [0, {"Fn::Split": [":", {"Ref": f"{secret}SecretId"}]}]}, "arn"]
-    }
+    assert template()["Conditions"][condition]["Fn::Equals"][1] == "arn"
     assert if_arn == {"Ref": f"{secret}SecretId"}
     assert if_name["Fn::Sub"].endswith(f":secret:${{{secret}SecretId}}-??????")
 
@@ -309,15 +340,81 @@ def test_sweep_reads_no_signing_keys() -> None:
     assert "WebhookSecret" not in json.dumps(of_type("AWS::IAM::Role")["SweepRole"])
 
 
-@pytest.mark.parametrize(("role", "secret"), SECRETS)
-def test_keys_are_used_through_secrets_manager_only(role: str, secret: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "sid", "key"),
+    [
+        *[(role, f"Decrypt{secret}Secret", f"{secret}SecretKmsKeyArn") for role, secret in SECRETS],
+        ("EndConversationRole", "DecryptAccountSecrets", "TwilioAccountSecretKmsKeyArn"),
+        ("SweepRole", "DecryptAccountSecrets", "TwilioAccountSecretKmsKeyArn"),
+    ],
+)
+def test_keys_are_used_through_secrets_manager_only(role: str, sid: str, key: str) -> None:
     """The role may decrypt with the secret's key only for Secrets Manager."""
-    (statement,) = [each for each in statements(role) if each["Sid"] == f"Decrypt{secret}Secret"]
+    (statement,) = [each for each in statements(role) if each["Sid"] == sid]
 
-    assert statement["Resource"] == {"Ref": f"{secret}SecretKmsKeyArn"}
+    assert statement["Resource"] == {"Ref": key}
     assert statement["Condition"] == {
         "StringLike": {"kms:ViaService": {"Fn::Sub": "secretsmanager.*.${AWS::URLSuffix}"}}
     }
+
+
+ROLES = ["EndConversationRole", "SweepRole"]
+
+
+def granted(role: str, sid: str, **parameters: str) -> str | None:
+    """The resource of a role's statement when it is deployed; None without the statement."""
+    (policy,) = deployed(**parameters)[role]["Properties"]["Policies"]
+    resources = [each["Resource"] for each in policy["PolicyDocument"]["Statement"] if each["Sid"] == sid]
+    return resources[0] if resources else None
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("name", "is_granted"),
+    [
+        ("twilio/AC0123456789abcdef0123456789ABCDEF", True),
+        ("twilio/AC0123456789abcdef0123456789ABCDEF-backup", False),
+        ("twilio/AC0123456789abcdef0123456789ABCDE", False),
+        ("twilio/webhook-keys", False),
+        ("twilio", False),
+        ("other/twilio/AC0123456789abcdef0123456789ABCDEF", False),
+    ],
+)
+def test_accounts_secrets_in_the_role(role: str, name: str, *, is_granted: bool) -> None:
+    """The role may read the secrets whose names are the prefix and an account's SID, and no other."""
+    granting = granted(role, "ReadAccountSecrets", TwilioAccountSecretPrefix="twilio/")
+    secret = f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-a1B2c3"
+
+    assert granting
+    assert fnmatchcase(secret, granting) is is_granted
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "bus", ["outcomes", "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"], ids=["name", "ARN"]
+)
+def test_outcome_bus_in_the_role(role: str, bus: str) -> None:
+    """The role may put events on the one bus, whether that is given by its name or its ARN."""
+    assert (
+        granted(role, "PublishOutcomes", OutcomeEventBus=bus)
+        == "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("sid", ["ReadAccountSecrets", "DecryptAccountSecrets", "PublishOutcomes"])
+def test_no_setting_no_permission(role: str, sid: str) -> None:
+    """A role lacks what only a parameter that is not given would need."""
+    assert granted(role, sid) is None
+
+
+def test_only_the_function_queues_commands() -> None:
+    """The function may send to the queue that it consumes, for callers who do not wait; the sweep may not."""
+    send = [each["Sid"] for each in statements("EndConversationRole") if "sqs:SendMessage" in each["Action"]]
+
+    assert send == ["QueueCommands", "SetAsideFailures"]
+    assert function()["Environment"]["Variables"]["QUEUE_URL"] == {"Ref": "Queue"}
+    assert '"Queue"' not in json.dumps(of_type("AWS::IAM::Role")["SweepRole"])
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
@@ -336,7 +433,7 @@ def test_access_logs_are_json_without_payloads() -> None:
 
 
 def test_every_route_is_authorized() -> None:
-    """No route of the HTTP API answers without SigV4, but the one whose callers sign in their own way."""
+    """No route of the HTTP API answers without SigV4, but those whose callers sign in their own way."""
     (api,) = of_type("AWS::ApiGatewayV2::Api").values()
 
     assert sorted(
@@ -346,11 +443,12 @@ def test_every_route_is_authorized() -> None:
     ) == [
         ("/conversations/end", "post", [{"AWS_IAM": []}]),
         ("/webhooks/conversation-ended", "post", None),
+        ("/webhooks/{source}", "post", None),
     ]
 
 
 def test_routes_are_throttled_apart() -> None:
-    """Both limits of the HTTP API are the operator's, and the open route has a bucket of its own."""
+    """The limits of the HTTP API are the operator's, and each open route has a bucket of its own."""
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     limits = {
         "ThrottlingRateLimit": {"Ref": "ThrottlingRateLimit"},
@@ -358,7 +456,10 @@ def test_routes_are_throttled_apart() -> None:
     }
 
     assert stage["DefaultRouteSettings"] == limits
-    assert stage["RouteSettings"] == {"POST /webhooks/conversation-ended": limits}
+    assert stage["RouteSettings"] == {
+        "POST /webhooks/conversation-ended": limits,
+        "POST /webhooks/{source}": limits,
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -407,7 +508,12 @@ def test_parameters_are_told(name: str) -> None:
         ("SweepScheduleExpression", "rate(1 hour)"),
         ("SweepScheduleExpression", "cron(0 3 * * ? *)"),
         ("TwilioStudioBaseUrl", "https://studio.example.com:8443"),
-        ("AllowedFlowSids", ",".join(["FW" + "0" * 32] * 4)),
+        ("AllowedFlowSids", ", ".join(["FW" + "0" * 32] * 30)),
+        ("TwilioAccountSecretPrefix", "end-conversation/twilio/"),
+        ("WebhookBaseUrl", "https://hooks.example.com"),
+        ("WebhookBaseUrl", "https://hooks.example.com:8443/end/v1"),
+        ("OutcomeEventBus", "default"),
+        ("OutcomeEventBus", "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"),
     ],
 )
 def test_patterns_let_good_values_through(name: str, value: str) -> None:
@@ -430,6 +536,14 @@ def test_patterns_let_good_values_through(name: str, value: str) -> None:
         ("SweepFlowSids", "FW" + "0" * 32 + ","),
         ("SweepScheduleExpression", "hourly"),
         ("EventBusName", ""),
+        ("TwilioAccountSecretPrefix", "*"),
+        ("TwilioAccountSecretPrefix", "arn:aws:secretsmanager:us-east-1:123456789012:secret:twilio/"),
+        ("TwilioAccountSecretPrefix", "twilio/${x}"),
+        ("WebhookBaseUrl", "http://hooks.example.com"),
+        ("WebhookBaseUrl", "https://hooks.example.com/"),
+        ("WebhookBaseUrl", "https://hooks.example.com?x=1"),
+        ("OutcomeEventBus", "arn:aws:sns:us-east-1:123456789012:outcomes"),
+        ("OutcomeEventBus", "out*"),
     ],
 )
 def test_patterns_refuse_bad_values(name: str, value: str) -> None:
