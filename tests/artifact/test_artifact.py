@@ -56,7 +56,7 @@ def runtime(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
         "--python",
         python,
         "-c",
-        ROOT / "requirements-dev.txt",
+        ROOT / "requirements/dev.txt",
     ]
     subprocess.run([*install, "awslambdaric"], check=True)
     return python
