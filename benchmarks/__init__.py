@@ -2,8 +2,6 @@
 
 - ``__main__``: ``make bench``, cold start, warm invocation, batch and size in one table
 - ``sweep``: ``make bench-sweep``, many stuck Executions, and what long lists cost
-- ``importtime``: what importing the handler costs, module by module
-- ``hot_path``: what a warm invocation costs, function by function
 - ``reference_sdk``: a handler as people write it today
 - ``reference_least``: the least code that does the job
 - ``trees``: the function and the references, each built as it ships

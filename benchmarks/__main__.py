@@ -27,7 +27,7 @@ LATENCY = 0.1
 BATCH_TARGET = 1.3
 """Times that a batch of ten may take longer than one record, at most."""
 
-ZIP_TARGET = 6.0
+ZIP_TARGET = 3.0
 """MB."""
 
 WARM = 200
@@ -154,7 +154,7 @@ class Row:
 
 def rows(*, counted: bool) -> Iterator[Row]:
     """The table's lines."""
-    start, warm = (0.40, 1.25), (0.60, 1.40)
+    start, warm = (0.35, 1.10), (0.75, None)
     ms, mb = "{:,.0f} ms", "{:.1f} MB"
     yield Row("import", lambda it: it.start(lambda run: run.imported) * 1e3, ms)
     yield Row("first invocation", lambda it: it.start(lambda run: run.answered - run.imported) * 1e3, ms)
@@ -162,7 +162,7 @@ def rows(*, counted: bool) -> Iterator[Row]:
     if counted:
         yield Row("… million instructions", lambda it: it.start_instructions / 1e6, "{:,.0f}", start)
     yield Row("… peak memory", lambda it: it.start(lambda run: run.peak_rss) / 1e6, mb)
-    yield Row("warm invocation, p50", lambda it: it.warm(0) * 1e3, "{:.2f} ms", warm)
+    yield Row("warm invocation, p50", lambda it: it.warm(0) * 1e3, "{:.2f} ms")
     yield Row("… p99", lambda it: it.warm(0, 0.99) * 1e3, "{:.2f} ms")
     yield Row("… CPU time, p50", lambda it: it.warm(1) * 1e3, "{:.2f} ms")
     if counted:
@@ -227,7 +227,6 @@ def main() -> None:
         ]
         for one in all_measured:
             one.zipped = one.tree.zipped_bytes(scratch)
-            stack.enter_context(trees.read_only(one.tree.path))
         at = stack.enter_context(stand_in.running(scratch, LATENCY))
         print("Measuring; this takes about ten minutes …", flush=True)
         counted = arguments.counted if processes.counter() else 0
@@ -235,8 +234,8 @@ def main() -> None:
         check(all_measured)
         text, missed = report(all_measured)
     print(f"\n{text}")
-    if not processes.counter():
-        print("Instructions were not counted: neither perf nor valgrind can do that here.")
+    if not counted:
+        print("Instructions were not counted, which takes perf or valgrind; their limits are not checked.")
     print("\n".join(["Targets missed:", *missed]) if missed else "Every target is met.")
 
 

@@ -42,7 +42,7 @@ class Unbuffered:
 
 
 def main(tree: str, handler_name: str, plan_json: str, report_path: str, slowdown: str | None = None) -> None:
-    """Follow a plan; see ``bench.processes.Plan``."""
+    """Follow a plan; see ``benchmarks.processes.Plan``."""
     # In the place of this script's folder, as Lambda has /var/task.
     sys.path[0] = tree
     sys.stdout = Unbuffered(sys.stdout)
@@ -57,31 +57,18 @@ def main(tree: str, handler_name: str, plan_json: str, report_path: str, slowdow
 
     plan = json.loads(plan_json)
     events, seconds = plan["events"], plan["seconds"]
-    if plan["trace_memory"]:
-        import tracemalloc  # noqa: PLC0415 - only here
-
-        tracemalloc.start()
     answers = [handler(events[0], Context(seconds))]
     answered = time.monotonic()
-    traced = tracemalloc.get_traced_memory()[1] if plan["trace_memory"] else 0
     peak_rss = _peak_rss()
     answers += [handler(event, Context(seconds)) for event in events[1:]]
 
     # One list for each event; the events take turns.
     warm = [[] for _ in events]
-    profile = None
-    if plan["profile"]:
-        import cProfile  # noqa: PLC0415 - only here
-
-        profile = cProfile.Profile()
-        profile.enable()
     for _ in range(plan["warm"]):
         for taken, event in zip(warm, events, strict=True):
             cpu, wall = time.process_time(), time.perf_counter()
             handler(event, Context(seconds))
             taken.append((time.perf_counter() - wall, time.process_time() - cpu))
-    if profile is not None:
-        profile.dump_stats(plan["profile"])
 
     with open(report_path, "w") as report:  # noqa: PTH123 - pathlib is not loaded
         json.dump(
@@ -89,7 +76,6 @@ def main(tree: str, handler_name: str, plan_json: str, report_path: str, slowdow
                 "imported": imported,
                 "answered": answered,
                 "peak_rss": peak_rss,
-                "traced": traced,
                 "answers": answers,
                 "warm": warm,
             },

@@ -1,15 +1,12 @@
 """Handlers in fresh processes: timed, or with their user-space instructions counted."""
 
-import ctypes
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +15,6 @@ from typing import Any
 from benchmarks.stand_in import SECRET_ID, StandIn
 from benchmarks.trees import HERE, Tree
 
-_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
 _CALLGRIND_SLOWDOWN = 200
 
 
@@ -30,15 +26,11 @@ class Plan:
         events: invoke the handler with each, in turn.
         warm: so many more times, timed.
         seconds: that an invocation has, as far as the handler knows.
-        trace_memory: whether to trace the first invocation's allocations, which takes its time.
-        profile: the file for a profile of the warm invocations, which takes its time, too.
     """
 
     events: list[Any]
     warm: int = 0
     seconds: float = 30
-    trace_memory: bool = False
-    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,6 @@ class Report:
         imported: from the start of the process until the handler was imported.
         answered: from the start of the process until its first answer.
         peak_rss: the memory that it had at most until then.
-        traced: the memory that Python had allocated at most, if that was traced.
         answers: one for each event.
         warm: for each event the wall and CPU time of each warm invocation.
     """
@@ -57,7 +48,6 @@ class Report:
     imported: float
     answered: float
     peak_rss: int
-    traced: int
     answers: list[Any]
     warm: list[list[tuple[float, float]]] = field(repr=False)
 
@@ -68,6 +58,8 @@ def environment(stand_in: StandIn, *, slow: bool = False) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
+        # Lambda's /var/task is read-only: what ships as plain source is compiled again by every process.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
         "AWS_LAMBDA_FUNCTION_NAME": "end-conversation",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
@@ -97,7 +89,7 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
     under: tuple[str, ...] = (),
     slowdown: int | None = None,
 ) -> Report:
-    """Follow a plan in a fresh process, to which the tree is read-only if its modes say so.
+    """Follow a plan in a fresh process.
 
     Args:
         python: the interpreter.
@@ -126,7 +118,6 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 check=False,
-                preexec_fn=_obey_modes(),
             )
             if process.returncode:
                 stderr.seek(0)
@@ -136,7 +127,6 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
         imported=told["imported"] - started,
         answered=told["answered"] - started,
         peak_rss=told["peak_rss"],
-        traced=told["traced"],
         answers=told["answers"],
         warm=told["warm"],
     )
@@ -166,11 +156,3 @@ def counter() -> str | None:
         if re.match(r"\d+,", tried.stderr):
             return "perf"
     return "callgrind" if shutil.which("valgrind") else None
-
-
-def _obey_modes() -> Callable[[], None] | None:
-    """For the child of root: to have read-only folders read-only, as they are to everyone else."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)

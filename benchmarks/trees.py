@@ -1,14 +1,11 @@
 """What is compared: the function as it is deployed, and two references, each built as it would ship."""
 
 import argparse
-import contextlib
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,13 +95,11 @@ def chosen(arguments: argparse.Namespace, scratch: Path, python: Path) -> Tree:
 def reference(name: str, scratch: Path, python: Path, *, bytecode: bool) -> Tree:
     """A reference with its locked dependencies; plain source, as `sam build` ships it, unless compiled."""
     source, path = HERE / f"reference_{name}", scratch / name
-    # No links into uv's cache: the files' modes are about to change.
     subprocess.run(
         [
-            *(str(TOOLS / "uv"), "pip", "install", "--quiet", "--system-certs"),
-            *("--no-compile-bytecode", "--link-mode", "copy"),
+            *(str(TOOLS / "uv"), "pip", "install", "--quiet", "--system-certs", "--no-compile-bytecode"),
             *("--python", str(python), "--target", str(path)),
-            *("--require-hashes", "-r", str(source / "requirements.txt")),
+            *("--require-hashes", "-r", str(ROOT / f"requirements/reference_{name}.txt")),
         ],
         check=True,
     )
@@ -116,17 +111,3 @@ def reference(name: str, scratch: Path, python: Path, *, bytecode: bool) -> Tree
         compiling = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(path))
         subprocess.run([str(python), *compiling], check=True)
     return Tree(name, path, "handler.handler")
-
-
-@contextlib.contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """As /var/task is: what ships as plain source is compiled again by every process."""
-    folders = [path, *(folder for folder in path.rglob("*") if folder.is_dir())]
-    writable = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-    for folder in folders:
-        folder.chmod(folder.stat().st_mode & ~writable)
-    try:
-        yield
-    finally:
-        for folder in folders:
-            folder.chmod(folder.stat().st_mode | stat.S_IWUSR)

@@ -21,7 +21,6 @@ class Ledger:
     Attributes:
         sent_at: when each order was sent first, by its tag.
         done_at: when the function had done it.
-        spell_of: what went wrong when it was sent.
         happened: how often what happened.
         metrics: the sum of each metric, of those that are counts.
         searched: bytes that were searched.
@@ -32,7 +31,6 @@ class Ledger:
     def __init__(self) -> None:
         self.sent_at: dict[str, float] = {}
         self.done_at: dict[str, float] = {}
-        self.spell_of: dict[str, str] = {}
         self.happened: Counter[str] = Counter()
         self.metrics: Counter[str] = Counter()
         self.searched = 0
@@ -45,14 +43,13 @@ class Ledger:
         with self._lock:
             self.happened[what] += number
 
-    def sent(self, order: Order, spell: str) -> None:
+    def sent(self, order: Order) -> None:
         """An order is about to be sent, for the first time or again."""
         with self._lock:
             if order.tag in self.sent_at:
                 self.happened["sent twice"] += 1
             else:
                 self.sent_at[order.tag] = time.monotonic()
-                self.spell_of[order.tag] = spell
 
     def delivered(self, messages: Iterable[dict[str, Any]]) -> None:
         """Messages come out of the queue."""

@@ -1,8 +1,6 @@
 """One soak, from the first command to the verdict."""
 
 import random
-import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -113,9 +111,6 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
             left=left,
             asked=len(studio.requests),
             seconds=time.monotonic() - began,
-            function_memory=max(sandbox.peak_memory for sandbox in sandboxes),
-            own_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            * (1 if sys.platform == "darwin" else 1024),
         )
     return Verdict(book, ledger, spells, end)
 
@@ -143,7 +138,7 @@ class _Sender:
             time.sleep(max(0.0, due - time.monotonic()))
             chunk = orders[first : first + CHUNK]
             for order in chunk:
-                self._ledger.sent(order, spell.name)
+                self._ledger.sent(order)
             self._put_events([order for order in chunk if order.by_rule])
             self._send_messages([order for order in chunk if not order.by_rule])
 

@@ -2,13 +2,10 @@
 
 import contextlib
 import os
-import re
 import signal
 from pathlib import Path
 
 from local.rie import Emulated, Outcome
-
-_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 class Sandbox(Emulated):
@@ -16,11 +13,9 @@ class Sandbox(Emulated):
 
     Attributes:
         busy: whether it is working on an event.
-        peak_memory: the most that one of its processes needed so far, in bytes.
     """
 
     busy = False
-    peak_memory = 0
 
     def invoke(self, event: object) -> Outcome:
         """Send an event, and wait for what comes of it."""
@@ -29,7 +24,6 @@ class Sandbox(Emulated):
             return super().invoke(event)
         finally:
             self.busy = False
-            self.look_at_memory()
 
     def kill(self) -> int:
         """Kill the function's process, which Lambda then replaces; tells how many there were."""
@@ -38,14 +32,6 @@ class Sandbox(Emulated):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         return len(processes)
-
-    def look_at_memory(self) -> None:
-        """Bring ``peak_memory`` up to date."""
-        for process in self._processes():
-            # It may be gone by now.
-            with contextlib.suppress(OSError):
-                if found := _PEAK.search(Path(f"/proc/{process}/status").read_text()):
-                    self.peak_memory = max(self.peak_memory, int(found[1]) * 1024)
 
     def emulator_log(self) -> str:
         """What the emulator itself wrote, and the function to its standard error."""

@@ -23,16 +23,12 @@ class End:
         left: messages that are still in the queue.
         asked: requests that Twilio got.
         seconds: how long it took.
-        function_memory: the most that a process of the function needed, in bytes.
-        own_memory: the same of this process, stand-ins and all.
     """
 
     dead_letters: Sequence[str]
     left: int
     asked: int
     seconds: float
-    function_memory: int
-    own_memory: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Verdict:
 
     def tables(self) -> str:
         """Everything counted and measured."""
-        return f"{self._totals()}\n\n{self._by_spell()}\n\n{self._happened()}"
+        return f"{self._totals()}\n\n{self._happened()}"
 
     def _totals(self) -> str:
         ledger, end, orders = self._ledger, self._end, self._book.orders
@@ -108,22 +104,9 @@ class Verdict:
             *((f"seconds from sending to done, {name}", f"{value:.2f}") for name, value in latencies.items()),
             ("output searched", f"{ledger.searched / 1e6:.1f} MB"),
             ("finds", f"{len(ledger.leaks):,}"),
-            ("memory of a function process, at most", f"{end.function_memory / 1e6:.0f} MB"),
-            ("memory of the soak, at most", f"{end.own_memory / 1e6:.0f} MB"),
             ("duration", f"{end.seconds:.0f} s"),
         ]
         return table(["in all", ""], rows)
-
-    def _by_spell(self) -> str:
-        tags: dict[str, list[str]] = {spell.name: [] for spell in self._spells}
-        for order in self._of("ended"):
-            if spell := self._ledger.spell_of.get(order.tag):
-                tags[spell].append(order.tag)
-        rows = [
-            [name, f"{len(each):,}", *(f"{value:.2f}" for value in self._latencies(each).values())]
-            for name, each in tags.items()
-        ]
-        return table(["sent while", "commands", "p50 s", "p90 s", "p99 s", "longest s"], rows)
 
     def _happened(self) -> str:
         counts = Counter(self._ledger.happened) + Counter(
