@@ -35,7 +35,7 @@ fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage 
 mutate: $(VENV)/mutmut/.ready ## change the package in every small way, and list what no test notices (half an hour)
 	@$(if $(MUTANTS),,rm -rf mutants)
 	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut run $(MUTANTS)
-	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut results
+	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut results | { grep -v 'not checked' || echo 'every change was noticed'; }
 
 soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
 	@$(BIN)/python -m tests.soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
