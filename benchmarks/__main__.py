@@ -201,7 +201,7 @@ Medians of {runs} processes of each with {WARM} warm invocations; {platform.mach
     if ours.counts:
         spread = max(one.spread for one in all_measured)
         notes += f"""\
-Instructions in user space, by {processes.counter()}; counts of the same differ by {spread:.2%} at most.
+Instructions in user space, by callgrind; counts of the same differ by {spread:.2%} at most.
 """
     return f"{table(head, lines)}\n{notes}\n{costs.report([one.work for one in all_measured])}", missed
 
@@ -229,13 +229,13 @@ def main() -> None:
             one.zipped = one.tree.zipped_bytes(scratch)
         at = stack.enter_context(stand_in.running(scratch, LATENCY))
         print("Measuring; this takes about ten minutes …", flush=True)
-        counted = arguments.counted if processes.counter() else 0
+        counted = arguments.counted if processes.can_count() else 0
         measure(all_measured, at, python, arguments.runs, counted)
         check(all_measured)
         text, missed = report(all_measured)
     print(f"\n{text}")
     if not counted:
-        print("Instructions were not counted, which takes perf or valgrind; their limits are not checked.")
+        print("Instructions were not counted, which takes valgrind; their limits are not checked.")
     print("\n".join(["Targets missed:", *missed]) if missed else "Every target is met.")
 
 

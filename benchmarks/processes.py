@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,26 +132,15 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
 
 
 def instructions(python: Path, tree: Tree, plan: Plan, environ: dict[str, str]) -> int:
-    """How many instructions it takes in user space: `perf stat` counts them, or else callgrind."""
+    """How many instructions it takes in user space, by valgrind's callgrind."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "output")
-        if counter() == "perf":
-            under: tuple[str, ...] = ("perf", "stat", "-x,", "-e", "instructions:u", "-o", str(output))
-            pattern, slowdown = r"^(\d+),", None
-        else:
-            under = ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={output}")
-            pattern, slowdown = r"^(?:summary|totals): (\d+)", _CALLGRIND_SLOWDOWN
-        run(python, tree, plan, environ | {"PYTHONHASHSEED": "0"}, under=under, slowdown=slowdown)
-        return sum(map(int, re.findall(pattern, output.read_text(), re.MULTILINE)[:1]))
+        under = ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={output}")
+        run(python, tree, plan, environ | {"PYTHONHASHSEED": "0"}, under=under, slowdown=_CALLGRIND_SLOWDOWN)
+        counts = re.findall(r"^(?:summary|totals): (\d+)", output.read_text(), re.MULTILINE)
+        return int(counts[0])
 
 
-@cache
-def counter() -> str | None:
-    """What can count instructions on this machine: `perf`, `callgrind` or nothing."""
-    if perf := shutil.which("perf"):
-        tried = subprocess.run(
-            [perf, "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True, check=False
-        )
-        if re.match(r"\d+,", tried.stderr):
-            return "perf"
-    return "callgrind" if shutil.which("valgrind") else None
+def can_count() -> bool:
+    """Whether this machine can count instructions."""
+    return shutil.which("valgrind") is not None

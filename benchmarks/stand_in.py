@@ -5,7 +5,6 @@ It keeps no state: every request to end an Execution succeeds, so that each invo
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import multiprocessing
 import re
@@ -18,10 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import certifi
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+import trustme
 
 from local.executions import ACCOUNT_SID, Executions
 from local.studio import API_KEY
@@ -136,45 +132,9 @@ _SECRET = {
 
 
 def _make_certificates(folder: Path) -> Path:
-    """An authority, what it signs for loopback, and a bundle of the usual authorities and this one."""
-    keys = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
-    names = [
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("Benchmark", "127.0.0.1")
-    ]
-    now = datetime.now(UTC)
-    certificates = []
-    for key, name, is_authority in zip(keys, names, (True, False), strict=True):
-        # What Python 3.13's stricter verification asks of certificates is all here.
-        usage = x509.KeyUsage(
-            digital_signature=not is_authority,
-            key_cert_sign=is_authority,
-            crl_sign=is_authority,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        builder = (
-            x509.CertificateBuilder(names[0], name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False
-            )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-        )
-        certificates.append(builder.sign(keys[0], SHA256()).public_bytes(Encoding.PEM))
-    bundle = certifi.contents().encode() + b"\n" + certificates[0]
+    """A certificate for loopback, and a bundle of the usual authorities and its own."""
+    authority, certificate = trustme.CA(), folder / "certificate.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    bundle = certifi.contents().encode() + b"\n" + authority.cert_pem.bytes()
     (folder / "ca-bundle.pem").write_bytes(bundle)
-    certificate = folder / "certificate.pem"
-    private = keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    certificate.write_bytes(private + certificates[1])
     return certificate
