@@ -213,7 +213,6 @@ def main() -> None:
     parser.add_argument(
         "--counted", type=int, default=COUNTED_TWICE, help="of those, counted (default: %(default)s)"
     )
-    trees.add_tree_option(parser)
     arguments = parser.parse_args()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -223,7 +222,7 @@ def main() -> None:
         all_measured = [
             Measured(reference("sdk", bytecode=False)),
             Measured(reference("least", bytecode=True)),
-            Measured(trees.chosen(arguments, scratch, python)),
+            Measured(trees.ours(scratch, python)),
         ]
         for one in all_measured:
             one.zipped = one.tree.zipped_bytes(scratch)

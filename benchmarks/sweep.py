@@ -1,6 +1,5 @@
 """``make bench-sweep``: many stuck Executions, against Twilio's SDK, and what long lists cost."""
 
-import argparse
 import contextlib
 import multiprocessing
 import tempfile
@@ -118,13 +117,10 @@ def growth(python: Path, ours: trees.Tree, environ: dict[str, str]) -> str:
 
 def main() -> None:
     """Build, measure, print."""
-    parser = argparse.ArgumentParser(prog="make bench-sweep", description=__doc__)
-    trees.add_tree_option(parser)
-    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch, python = Path(folder), trees.python313()
         print("Building the function and the reference …", flush=True)
-        ours = trees.chosen(arguments, scratch, python)
+        ours = trees.ours(scratch, python)
         sdk = trees.reference("sdk", scratch, python, bytecode=False)
         with stand_in.running(scratch) as at:
             environ = processes.environment(at)

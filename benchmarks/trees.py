@@ -1,6 +1,5 @@
 """What is compared: the function as it is deployed, and two references, each built as it would ship."""
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -80,16 +79,6 @@ def ours(scratch: Path, python: Path) -> Tree:
     ]
     subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
     return Tree("ours", build / "EndConversationFunction", HANDLER)
-
-
-def add_tree_option(parser: argparse.ArgumentParser) -> None:
-    """Let a command take a tree that is built already."""
-    parser.add_argument("--tree", type=Path, help="a tree that is built already, in the place of sam build's")
-
-
-def chosen(arguments: argparse.Namespace, scratch: Path, python: Path) -> Tree:
-    """The function as that option says."""
-    return Tree("ours", arguments.tree.resolve(), HANDLER) if arguments.tree else ours(scratch, python)
 
 
 def reference(name: str, scratch: Path, python: Path, *, bytecode: bool) -> Tree:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from local.rie import HANDLER
 from local.stand_ins import SECRET_ID
@@ -26,6 +28,9 @@ CHUNK = 10
 
 BACKLOG = 250
 """Messages that may wait before no more are sent: moto's queues get slow when they are long."""
+
+POLL = 0.2
+"""Seconds between two looks at the queue."""
 
 REPEATED = 0.05
 """The share of commands that their sender sends again, some time later."""
@@ -90,14 +95,26 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
         spells = [spell for spell in weather.spells() if plan.spells is None or spell.name in plan.spells]
         sender = _Sender(cloud, stack, ledger, random.Random(plan.seed))  # noqa: S311 -- as above
         with _polling(cloud, stack, sandboxes, ledger, plan.seed) as pollers:
-            watch = _Watch(cloud, stack, ledger, plan, pollers, tell, began)
+            waiting = partial(_waiting, cloud.client("sqs"), stack, pollers)
+
+            def say(what: str) -> None:
+                tell(
+                    f"{time.monotonic() - began:4.0f} s  {len(ledger.sent_at):6,} of {plan.commands:,} sent"
+                    f"  {len(ledger.done_at):6,} done  {waiting():5,} in the queue   {what}"
+                )
+
             for spell, orders in zip(spells, _portions(book.orders, len(spells)), strict=True):
                 with spell.cast():
                     over = time.monotonic() + spell.seconds
                     sender.send(orders, spell)
-                    watch.until(over, spell)
-                watch.until_short(spell)
-            left = watch.until_empty()
+                    time.sleep(max(0.0, over - time.monotonic()))
+                say(spell.name)
+                while waiting() > BACKLOG:
+                    time.sleep(POLL)
+            give_up = time.monotonic() + plan.pace.patience
+            while (left := waiting()) and time.monotonic() < give_up:
+                time.sleep(POLL)
+            say("done")
         for sandbox in sandboxes:
             ledger.search("the emulator's log", sandbox.emulator_log())
         for what, number in cloud.happened.items():
@@ -163,68 +180,14 @@ class _Sender:
             raise RuntimeError("SQS refuses a message")
 
 
-class _Watch:
-    """Waits, tells how far it is, and notices when a poller ends before its time."""
-
-    def __init__(
-        self,
-        cloud: Cloud,
-        stack: Stack,
-        ledger: Ledger,
-        plan: Plan,
-        pollers: list[Future[None]],
-        tell: Callable[[str], None],
-        began: float,
-    ) -> None:
-        self._sqs = cloud.client("sqs")
-        self._stack = stack
-        self._ledger = ledger
-        self._plan = plan
-        self._pollers = pollers
-        self._tell = tell
-        self._began = began
-
-    def until(self, over: float, spell: Spell) -> None:
-        """Wait until then."""
-        while time.monotonic() < over:
-            self._waiting()
-            time.sleep(0.2)
-        self._say(spell.name)
-
-    def until_short(self, spell: Spell) -> None:
-        """Wait until the queue is short enough to go on."""
-        if self._waiting() > BACKLOG:
-            while self._waiting() > BACKLOG:
-                time.sleep(0.2)
-            self._say(f"after “{spell.name}”")
-
-    def until_empty(self) -> int:
-        """Wait until every message has found its end; how many have not when patience is over."""
-        give_up = time.monotonic() + self._plan.pace.patience
-        said = 0.0
-        while (waiting := self._waiting()) and time.monotonic() < give_up:
-            if time.monotonic() - said > self._plan.pace.spell:
-                said = time.monotonic()
-                self._say("all is well again")
-            time.sleep(0.2)
-        self._say("done")
-        return waiting
-
-    def _waiting(self) -> int:
-        for poller in self._pollers:
-            if poller.done():
-                poller.result()
-        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        found = self._sqs.get_queue_attributes(QueueUrl=self._stack.queue_url, AttributeNames=list(names))
-        return sum(int(found["Attributes"][name]) for name in names)
-
-    def _say(self, what: str) -> None:
-        waiting = self._waiting()
-        sent, done = len(self._ledger.sent_at), len(self._ledger.done_at)
-        self._tell(
-            f"{time.monotonic() - self._began:4.0f} s  {sent:6,} of {self._plan.commands:,} sent"
-            f"  {done:6,} done  {waiting:5,} in the queue   {what}"
-        )
+def _waiting(sqs: Any, stack: Stack, pollers: list[Future[None]]) -> int:
+    """The messages in the queue; raises what a poller raised."""
+    for poller in pollers:
+        if poller.done():
+            poller.result()
+    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    found = sqs.get_queue_attributes(QueueUrl=stack.queue_url, AttributeNames=list(names))
+    return sum(int(found["Attributes"][name]) for name in names)
 
 
 @contextmanager
