@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKOV := $(VENV)/checkov
 EVENT ?= events/http.json
-LOCK := $(BIN)/uv pip compile --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+LOCK := $(BIN)/uv pip compile --upgrade --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve stand-ins build test fuzz mutate soak bench bench-sweep lint security lock clean
@@ -30,19 +30,21 @@ test: $(VENV)/.ready ## the tests
 	@$(BIN)/python -m pytest
 
 fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage (SECONDS=60 for each; minutes)
-	@PYTHONPATH=src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS))
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS))
 
-mutate: $(VENV)/mutmut/.ready ## change the core in every small way, to see that a test notices (half an hour)
-	@PYTHONPATH=$(VENV)/mutmut $(BIN)/python -m mutation $(MUTANTS)
+mutate: $(VENV)/mutmut/.ready ## change the package in every small way, and list what no test notices (half an hour)
+	@$(if $(MUTANTS),,rm -rf mutants)
+	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut run $(MUTANTS)
+	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut results | { grep -v 'not checked' || echo 'every change was noticed'; }
 
 soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
-	@$(BIN)/python -m soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.ready ## start, warm path, batch and size, against two references (a quarter of an hour)
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m benchmarks
 
 bench-sweep: $(VENV)/.ready ## the sweep against a loop with Twilio's SDK, and how lists grow
-	@$(BIN)/python -m bench.sweep
+	@$(BIN)/python -m benchmarks.sweep
 
 lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
 	$(BIN)/ruff format --check
@@ -55,33 +57,33 @@ security: $(CHECKOV)/.ready ## what checkov has against the template
 	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
 
 lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
-	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras requirements-dev.in -o requirements-dev.txt
-	$(LOCK) --upgrade --python-version 3.11 -c requirements-dev.txt src/requirements.in -o src/requirements.txt
-	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_sdk/requirements.in -o bench/reference_sdk/requirements.txt
-	$(LOCK) --upgrade --python-version 3.13 -c requirements-dev.txt bench/reference_least/requirements.in -o bench/reference_least/requirements.txt
-	$(LOCK) --upgrade --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
-	$(LOCK) --upgrade --universal --python-version 3.11 --no-strip-extras mutation/requirements.in -o mutation/requirements.txt
-	grep -A999 '^uv==' requirements-dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements-uv.txt
+	$(LOCK) --universal --python-version 3.11 --no-strip-extras requirements/dev.in -o requirements/dev.txt
+	$(LOCK) --python-version 3.11 -c requirements/dev.txt requirements/function.in -o src/requirements.txt
+	$(LOCK) --python-version 3.13 -c requirements/dev.txt requirements/reference_sdk.in -o requirements/reference_sdk.txt
+	$(LOCK) --python-version 3.13 -c requirements/dev.txt requirements/reference_least.in -o requirements/reference_least.txt
+	$(LOCK) --universal --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt
+	$(LOCK) --universal --python-version 3.11 --no-strip-extras requirements/mutation.in -o requirements/mutation.txt
+	grep -A999 '^uv==' requirements/dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements/uv.txt
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .aws-sam .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants
 
-$(VENV)/.ready: requirements-uv.txt requirements-dev.txt
+$(VENV)/.ready: requirements/uv.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
 	@echo "Setting up $(VENV) (once) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
-	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # It pins much of what it needs, and so cannot live with the others.
-$(CHECKOV)/.ready: $(VENV)/.ready requirements-checkov.txt
+$(CHECKOV)/.ready: $(VENV)/.ready requirements/checkov.txt
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CHECKOV)
-	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements-checkov.txt
+	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements/checkov.txt
 	@touch $@
 
 # Beside the rest and not in it: mutmut and sam want different versions of click.
-$(VENV)/mutmut/.ready: $(VENV)/.ready mutation/requirements.txt
+$(VENV)/mutmut/.ready: $(VENV)/.ready requirements/mutation.txt
 	@rm -rf $(@D)
-	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --target $(@D) --require-hashes -r mutation/requirements.txt
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --target $(@D) --require-hashes -r requirements/mutation.txt
 	@touch $@

@@ -1,0 +1,102 @@
+"""What is compared: the function as it is deployed, and two references, each built as it would ship."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TOOLS = Path(sys.executable).parent
+HANDLER = "end_conversation.app.handler"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What Lambda would have in /var/task.
+
+    Attributes:
+        name: what the table calls it.
+        path: its folder.
+        handler: as Lambda's setting.
+    """
+
+    name: str
+    path: Path
+    handler: str
+
+    @property
+    def unzipped_bytes(self) -> int:
+        """The size of its files."""
+        return sum(file.stat().st_size for file in self._files)
+
+    def zipped_bytes(self, scratch: Path) -> int:
+        """The size of the archive that `sam deploy` would upload."""
+        archive_path = scratch / f"{self.name}.zip"
+        with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in self._files:
+                archive.write(file, file.relative_to(self.path))
+        return archive_path.stat().st_size
+
+    @property
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.path.rglob("*") if path.is_file())
+
+
+def python313() -> Path:
+    """The interpreter of Lambda's runtime.
+
+    Raises:
+        LookupError: there is none.
+    """
+    candidates = [shutil.which("python3.13")]
+    if pyenv := shutil.which("pyenv"):
+        root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()
+        candidates += sorted(map(str, Path(root).glob("versions/3.13.*/bin/python3.13")), reverse=True)
+    for candidate in filter(None, candidates):
+        # A shim of pyenv's is there also where the version is not, and costs time at each start.
+        command = [candidate, "-c", "import sys; print(sys.executable)"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return Path(asked.stdout.strip())
+    raise LookupError("Python 3.13, the function's runtime, is not on the PATH")
+
+
+def ours(scratch: Path, python: Path) -> Tree:
+    """What `sam build` makes of src/, now."""
+    build = scratch / "sam-build"
+    environ = os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}", "SAM_CLI_TELEMETRY": "0"}
+    command = [
+        str(TOOLS / "sam"),
+        "build",
+        "--no-cached",
+        "--build-dir",
+        str(build),
+        "EndConversationFunction",
+    ]
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
+    return Tree("ours", build / "EndConversationFunction", HANDLER)
+
+
+def reference(name: str, scratch: Path, python: Path, *, bytecode: bool) -> Tree:
+    """A reference with its locked dependencies; plain source, as `sam build` ships it, unless compiled."""
+    source, path = HERE / f"reference_{name}", scratch / name
+    subprocess.run(
+        [
+            *(str(TOOLS / "uv"), "pip", "install", "--quiet", "--system-certs", "--no-compile-bytecode"),
+            *("--python", str(python), "--target", str(path)),
+            *("--require-hashes", "-r", str(ROOT / f"requirements/reference_{name}.txt")),
+        ],
+        check=True,
+    )
+    shutil.rmtree(path / "bin", ignore_errors=True)
+    (path / ".lock").unlink(missing_ok=True)
+    for module in source.glob("*.py"):
+        shutil.copy(module, path)
+    if bytecode:
+        compiling = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(path))
+        subprocess.run([str(python), *compiling], check=True)
+    return Tree(name, path, "handler.handler")

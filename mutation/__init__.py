@@ -1,1 +1,0 @@
-"""Mutation testing: what it runs, and which mutants may live."""

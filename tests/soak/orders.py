@@ -1,0 +1,286 @@
+"""The commands of a soak, each with what has to come of it, and the Executions that they are about."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from local.executions import Execution, Executions
+from local.studio import Studio
+
+CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1500555\d{4}(?!\d)")
+"""What every contact, and every field that is nobody's business, can be recognised by."""
+
+TAG = re.compile(r"soak-\d{7}")
+
+FEWEST = 20
+"""Orders that there are at least, so that there is one of each kind."""
+
+MOST_STUBBORN = 25
+"""Orders that can only be given up, one in a hundred: each slows down every batch that it is in."""
+
+NUMBERS = 10_000
+"""Telephone numbers that there are for contacts."""
+
+BY_RULE = 0.8
+"""The share of the commands that may come either way which go through EventBridge."""
+
+FOREIGN_FLOW = "FW" + "f0" * 16
+"""A Flow that the function may not work on."""
+
+COMMANDS_PER_FLOW, MOST_FLOWS = 25, 1000
+"""Commands about one Flow, which bounds what listing its active Executions costs, up to so many Flows."""
+
+Fate = Literal["ended", "dead-lettered", "ignored"]
+
+
+class Stubborn(Executions):
+    """Executions of which some cannot be ended: Twilio hangs up, whenever it is tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stubborn: set[str] = set()
+
+    def end(self, flow_sid: str, sid: str) -> Execution:
+        """End an Execution, unless it is a stubborn one."""
+        if sid in self.stubborn:
+            raise ConnectionAbortedError(sid)
+        return super().end(flow_sid, sid)
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """One message to send.
+
+    Attributes:
+        tag: names it, wherever it turns up.
+        body: the command, or a text that is none and goes to the queue directly.
+        fate: what has to come of it: its Executions are ended, its message is dead-lettered, or it never
+            reaches the function.
+        targets: the Executions that it has to end.
+        by_rule: whether it goes through EventBridge, or to the queue directly.
+        repeatable: whether its sender may send it again, with another trigger time.
+    """
+
+    tag: str
+    body: dict[str, Any] | str
+    fate: Fate = "ended"
+    targets: tuple[Execution, ...] = ()
+    by_rule: bool = True
+    repeatable: bool = True
+
+    @property
+    def text(self) -> str:
+        """The body as it is sent."""
+        return self.body if isinstance(self.body, str) else json.dumps(self.body)
+
+
+@dataclass
+class Book:
+    """Makes orders, and keeps them, and the Executions that none of them may end.
+
+    Args:
+        studio: where the Executions are.
+        count: how many orders there will be.
+        draw: random numbers.
+    """
+
+    studio: Studio
+    count: int
+    draw: random.Random
+    orders: list[Order] = field(default_factory=list)
+    survivors: list[Execution] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the Flows."""
+        self._now = datetime.now(UTC)
+        self._contacts = 0
+        self._stubborn = Stubborn()
+        self.studio.executions = self._stubborn
+        number_of_flows = min(MOST_FLOWS, self.count // COMMANDS_PER_FLOW)
+        self.flows = [f"FW{number:032x}" for number in range(1, 2 + number_of_flows)]
+        for flow_sid in (*self.flows, FOREIGN_FLOW):
+            self.studio.executions.add_flow(flow_sid)
+
+    def write(self) -> None:
+        """Make all orders; those come first that SQS has to give up, since that takes longest."""
+        makers: list[Callable[[], None]] = [
+            self._execution,
+            self._contact,
+            self._contact_twice,
+            self._contact_without_time,
+            self._over_already,
+            self._nobody,
+            self._not_for_us,
+            self._poison_of([self._refused, self._unknown, self._foreign_flow]),
+        ]
+        stubborn = min(MOST_STUBBORN, round(self.count / 100))
+        for _ in range(stubborn):
+            self._cannot_be_ended()
+        # Each kind at least once, then as often as its weight says.
+        for make in makers:
+            make()
+        while len(self.orders) < self.count - 1:
+            (make,) = self.draw.choices(makers, (50, 18, 8, 10, 5, 3, 1, 6))
+            make()
+        while len(self.orders) < self.count:
+            self._execution()
+        rest = self.orders[stubborn:]
+        self.draw.shuffle(rest)
+        poison = [order for order in rest if order.fate == "dead-lettered"]
+        others = [order for order in rest if order.fate != "dead-lettered"]
+        # Poison evenly in between, so that whatever goes wrong meets some.
+        for number, order in enumerate(poison):
+            others.insert(number * len(rest) // len(poison), order)
+        self.orders[stubborn:] = others
+
+    def _poison_of(self, kinds: list[Callable[[], None]]) -> Callable[[], None]:
+        def make() -> None:
+            # In turns, so that a short soak has all of them too.
+            kinds.append(kinds.pop(0))
+            kinds[-1]()
+
+        return make
+
+    def _execution(self) -> None:
+        execution = self._began(2)
+        self._order(
+            {"execution_sid": execution.sid},
+            execution,
+            targets=(execution,),
+            by_rule=self._by_rule(),
+        )
+
+    def _over_already(self) -> None:
+        execution = self._began(3, status="ended")
+        self._order({"execution_sid": execution.sid}, execution)
+
+    def _contact(self) -> None:
+        """The conversation that is over, and what looks like it and is not."""
+        over = self._began(3)
+        contact, flow = over.contact, over.flow_sid
+        self._spare(flow, contact, 1)
+        self._spare(flow, f"whatsapp:{contact}", 4)
+        self._spare(FOREIGN_FLOW, contact, 4)
+        self._order({"contact": contact, "occurred_at": self._ago(2)}, over, targets=(over,))
+
+    def _contact_twice(self) -> None:
+        """Two conversations one after the other, whose ends come in any order, and a third that goes on."""
+        first = self._began(6)
+        second = self._began(4, contact=first.contact, flow_sid=first.flow_sid)
+        self._spare(first.flow_sid, first.contact, 2)
+        self._order({"contact": first.contact, "occurred_at": self._ago(5)}, first, targets=(first,))
+        self._order({"contact": first.contact, "occurred_at": self._ago(3)}, first, targets=(second,))
+
+    def _contact_without_time(self) -> None:
+        """The trigger's own time counts; the next conversation begins after it, if before its delivery."""
+        over = self._began(1)
+        self._spare(over.flow_sid, over.contact, -1)
+        self._order(
+            {"contact": over.contact},
+            over,
+            targets=(over,),
+            by_rule=self._by_rule(),
+            repeatable=False,
+        )
+
+    def _nobody(self) -> None:
+        flow_sid = self.draw.choice(self.flows)
+        self._write({"flow_sid": flow_sid, "contact": self._contact_address(), "occurred_at": self._ago(1)})
+
+    def _not_for_us(self) -> None:
+        """An event of somebody else's about an Execution that goes on."""
+        spared = self._spare(self.draw.choice(self.flows), self._contact_address(), 1)
+        self._order({"execution_sid": spared.sid}, spared, fate="ignored")
+
+    def _refused(self) -> None:
+        """One of the ways to be no command; those that are objects fit through EventBridge."""
+        flow_sid, spared = self.draw.choice(self.flows), self._began(1)
+        self.survivors.append(spared)
+        by_rule: list[dict[str, Any]] = [
+            {"execution_sid": spared.sid},
+            {"flow_sid": flow_sid},
+            {"flow_sid": flow_sid, "execution_sid": spared.sid, "contact": spared.contact},
+            {"flow_sid": flow_sid, "execution_sid": f"{spared.sid}/../{spared.sid}"},
+            {"flow_sid": "canary", "execution_sid": spared.sid},
+            {"flow_sid": flow_sid, "contact": spared.contact, "occurred_at": "canary"},
+        ]
+        texts = [
+            "no JSON canary TAG",
+            '["canary TAG"]',
+            '{"flow_sid": NaN, "conversation_id": "canary TAG"}',
+            '{"detail-type": "EndConversation", "id": "canary TAG"}',
+            f"{'[' * 20_000} canary TAG",
+        ]
+        ways: list[dict[str, Any] | str] = [*by_rule, *texts]
+        wrong = self.draw.choice(ways)
+        if isinstance(wrong, str):
+            tag = self._tag()
+            text = wrong.replace("TAG", tag)
+            self.orders.append(Order(tag, text, fate="dead-lettered", by_rule=False))
+        else:
+            self._write(wrong, fate="dead-lettered")
+
+    def _unknown(self) -> None:
+        sid = f"FN{self.draw.getrandbits(128):032x}"
+        self._write({"flow_sid": self.draw.choice(self.flows), "execution_sid": sid}, fate="dead-lettered")
+
+    def _foreign_flow(self) -> None:
+        spared = self._spare(FOREIGN_FLOW, self._contact_address(), 1)
+        self._order({"execution_sid": spared.sid}, spared, fate="dead-lettered")
+
+    def _cannot_be_ended(self) -> None:
+        execution = self._spare(self.draw.choice(self.flows), self._contact_address(), 1)
+        self._stubborn.stubborn.add(execution.sid)
+        self._order({"execution_sid": execution.sid}, execution, fate="dead-lettered")
+
+    def _order(self, command: dict[str, Any], about: Execution, **kept: Any) -> None:
+        self._write({"flow_sid": about.flow_sid} | command, **kept)
+
+    def _write(self, command: dict[str, Any], **kept: Any) -> None:
+        tag = self._tag()
+        self.orders.append(Order(tag, command | {"conversation_id": tag, "customer": "canary"}, **kept))
+
+    def _tag(self) -> str:
+        return f"soak-{len(self.orders):07}"
+
+    def _began(
+        self,
+        hours: float,
+        *,
+        contact: str | None = None,
+        flow_sid: str | None = None,
+        status: Literal["active", "ended"] = "active",
+    ) -> Execution:
+        return self.studio.seed(
+            flow_sid or self.draw.choice(self.flows),
+            contact=contact or self._contact_address(),
+            date_created=self._now - timedelta(hours=hours),
+            status=status,
+        )
+
+    def _spare(self, flow_sid: str, contact: str, hours: float) -> Execution:
+        spared = self._began(hours, contact=contact, flow_sid=flow_sid)
+        self.survivors.append(spared)
+        return spared
+
+    def _ago(self, hours: float) -> str:
+        return (self._now - timedelta(hours=hours)).isoformat()
+
+    def _by_rule(self) -> bool:
+        return self.draw.random() < BY_RULE
+
+    def _contact_address(self) -> str:
+        """Another one each time, in the forms that Studio has; when the numbers are used up, a name."""
+        self._contacts += 1
+        if self._contacts % 3 == 0 or self._contacts >= NUMBERS:
+            return f"client:canary-{self._contacts}"
+        return f"{'whatsapp:' if self._contacts % 3 == 1 else ''}+1500555{self._contacts:04}"
+
+
+def tags(text: str) -> Iterator[str]:
+    """The tags of the orders that a text tells of."""
+    return iter(dict.fromkeys(TAG.findall(text)))

@@ -1,0 +1,54 @@
+"""What `make bench` and `make bench-sweep` compare does the same work; sources stand for built trees here."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import processes, stand_in, sweep, trees
+from benchmarks.processes import Plan
+
+PYTHON = Path(sys.executable)
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stand_in.StandIn]:
+    with stand_in.running(tmp_path_factory.mktemp("stand-in"), latency=0.05) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, trees.Tree]:
+    folder = tmp_path_factory.mktemp("trees")
+    sources = {
+        "sdk": (trees.HERE / "reference_sdk", "handler.handler"),
+        "least": (trees.HERE / "reference_least", "handler.handler"),
+        "ours": (trees.ROOT / "src", trees.HANDLER),
+    }
+    for name, (source, _) in sources.items():
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return {name: trees.Tree(name, folder / name, handler) for name, (_, handler) in sources.items()}
+
+
+@pytest.mark.parametrize("name", ["sdk", "least", "ours"])
+def test_all_end_the_same_execution(built: dict[str, trees.Tree], at: stand_in.StandIn, name: str) -> None:
+    """Each of the three ends the Execution of the command, over TLS, and those of a batch."""
+    one = bench.Measured(built[name])
+    one.starts.append(processes.run(PYTHON, one.tree, Plan([bench.COMMAND]), processes.environment(at)))
+    batches = Plan([bench.batch_of(1), bench.batch_of(2)])
+    one.batches.append(processes.run(PYTHON, one.tree, batches, processes.environment(at, slow=True)))
+
+    bench.check([one])
+
+
+def test_both_sweep(
+    built: dict[str, trees.Tree], at: stand_in.StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sweeps end everything that is stuck, or this raises."""
+    monkeypatch.setattr(sweep, "STUCK", 3)
+    monkeypatch.setattr(sweep, "LATENCY", 0.0)
+
+    sweep.against_the_sdk(PYTHON, built["ours"], built["sdk"], processes.environment(at))
