@@ -18,7 +18,8 @@ from hypothesis.strategies import SearchStrategy
 from end_conversation.command import Command, from_milliseconds, parse_json
 from end_conversation.config import Config
 from end_conversation.errors import ConfigurationError, InvalidRequest
-from end_conversation.triggers.webhook import SHORTEST_KEY, TOLERANCE, parse_keys
+from end_conversation.triggers.proof import SHORTEST_KEY, TOLERANCE
+from end_conversation.triggers.sources import parse_webhook_secret
 from end_conversation.twilio import studio
 from end_conversation.twilio.credentials import parse_credentials
 from fuzz import inputs
@@ -250,7 +251,7 @@ def secrets(handler: str | None) -> Iterator[Target]:
 
     def check(text: str) -> str:
         taken = []
-        for parse in (parse_credentials, parse_keys):
+        for parse in (parse_credentials, parse_webhook_secret):
             try:
                 with around.listening():
                     value: Any = parse(text)
@@ -259,8 +260,10 @@ def secrets(handler: str | None) -> Iterator[Target]:
                 continue
             taken.append(parse.__name__)
             around.search(repr(value) if parse is parse_credentials else "")
-            if parse is parse_keys:
-                insist(all(len(key) >= SHORTEST_KEY for key in value), "a key that is too short is taken")
+            if parse is parse_webhook_secret:
+                insist(
+                    all(len(key) >= SHORTEST_KEY for key in value.keys), "a key that is too short is taken"
+                )
             else:
                 insist(
                     value.authorization == _authorization(text),

@@ -23,8 +23,9 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.invocation import Request
-from end_conversation.triggers.request import HttpRequest
-from end_conversation.triggers.webhook import InvalidSignature, Signed, verifier
+from end_conversation.triggers.proof import InvalidSignature
+from end_conversation.triggers.request import HttpRequest, UnsupportedMediaType
+from end_conversation.triggers.webhook import verifier
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation
@@ -46,12 +47,6 @@ class MethodNotAllowed(RequestRejected):
     """The routes take POST only."""
 
     code = "method_not_allowed"
-
-
-class UnsupportedMediaType(RequestRejected):
-    """The body is declared to be something else than JSON."""
-
-    code = "unsupported_media_type"
 
 
 STATUS: dict[type[EndConversationError], HTTPStatus] = {
@@ -119,12 +114,7 @@ def _check_signature(invocation: Invocation, request: HttpRequest) -> None:
     config = invocation.service().config
     if config.webhook_secret_id is None:
         raise InvalidSignature("no_keys_configured")
-    signed = Signed.of(request.header)
-    try:
-        body = request.body()
-    except InvalidRequest:
-        raise InvalidSignature("body_unreadable") from None
-    verifier(config.webhook_secret_id, config.secret_max_age).check(signed, body, invocation.deadline)
+    verifier(config.webhook_secret_id, config.secret_max_age).check(request, invocation.deadline)
 
 
 def _problem(
