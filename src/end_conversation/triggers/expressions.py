@@ -1,19 +1,25 @@
-"""JMESPath with Powertools' functions, for expressions whose cost is bounded before they ever see a payload.
+"""JMESPath with Powertools' functions and our own, for expressions whose cost is bounded beforehand.
 
 JMESPath has no loops, but it can double what it has again and again (`[@,@][]|[@,@][]|…`), and it can nest.
 So an expression is measured once, when it is compiled: how often, at worst, it goes through its input. That
-takes the syntax tree, which JMESPath's parser calls an implementation detail: the version is locked, and a test
-fails if the tree gets nodes of another kind.
+takes the syntax tree, which JMESPath's parser calls an implementation detail: the version is locked, and a
+test fails if the tree gets nodes of another kind.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from base64 import b64decode
 from dataclasses import dataclass, field
-from functools import cache
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jmespath
+from aws_lambda_powertools.utilities.jmespath_utils import PowertoolsFunctions
+from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError
+from jmespath.functions import signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +30,7 @@ LONGEST = 1024
 DEEPEST = 32
 """Levels of an expression: each takes Python a few frames, to parse and to evaluate."""
 
-MOST_PASSES = 100
+MOST_PASSES = 64
 """How often all expressions of a declaration together may go through a payload."""
 
 INFLATION = 8
@@ -32,6 +38,9 @@ INFLATION = 8
 
 _ESCAPING = 6
 """How many times its length `to_string` may make of a text."""
+
+_E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
+_BETWEEN_DIGITS = re.compile(r"[\s().\-/]+")
 
 _Node = dict[str, Any]
 
@@ -71,17 +80,15 @@ class Expression:
         """
         if len(text) > LONGEST:
             raise ValueError(f"is longer than {LONGEST} characters")
-        import jmespath  # noqa: PLC0415 - only who declares a source waits for it
-
         try:
             parsed = jmespath.compile(text)
-        except ValueError as error:
-            where = getattr(error, "lex_position", None)
-            at = f" (character {where + 1})" if isinstance(where, int) else ""
-            raise ValueError(f"is not JMESPath{at}") from None
+        except JMESPathError as error:
+            position = getattr(error, "lex_position", None)
+            where = f" (character {position + 1})" if isinstance(position, int) else ""
+            raise ValueError(f"is not JMESPath{where}") from None
         except RecursionError:
             raise ValueError("is nested too deeply") from None
-        return cls(text, _cost(parsed.parsed, DEEPEST, inside=False), parsed)
+        return cls(text, _cost(parsed.parsed, DEEPEST), parsed)
 
     def search(self, payload: object) -> Any:  # noqa: ANN401 - any JSON
         """What the expression finds; None if there is nothing.
@@ -90,8 +97,8 @@ class Expression:
             EvaluationError: a function cannot work with what it got.
         """
         try:
-            return self._parsed.search(payload, _options())
-        except Exception:  # noqa: BLE001 - TypeError, OverflowError, zlib.error…: whatever functions raise for odd input
+            return self._parsed.search(payload, _OPTIONS)
+        except Exception:  # noqa: BLE001 - functions raise anything for odd input: TypeError, OverflowError, zlib.error
             # Without its cause: JMESPath's errors quote the payload.
             raise EvaluationError("cannot be evaluated") from None
 
@@ -102,70 +109,106 @@ def passes(each: Expression | None, others: Iterable[Expression]) -> int:
     return first.passes + first.growth * sum(other.cost.passes for other in others)
 
 
-@cache
-def _options() -> Any:  # noqa: ANN401 - jmespath has no types
-    import jmespath  # noqa: PLC0415 - only who declares a source waits for them
-    from aws_lambda_powertools.utilities.jmespath_utils import PowertoolsFunctions  # noqa: PLC0415
-    from jmespath.functions import signature  # noqa: PLC0415
+# The decorator has no types.
+# mypy: disable-error-code="untyped-decorator"
+class _Functions(PowertoolsFunctions):
+    """Powertools', of which a few bytes do not make a gigabyte, and what mappings of webhooks need."""
 
-    class Functions(PowertoolsFunctions):
-        """Powertools', but a few bytes do not become a gigabyte."""
+    @signature({"types": ["string"]})
+    def _func_powertools_base64_gzip(self, value: str) -> str:
+        inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        inflated = inflating.decompress(b64decode(value), INFLATION * len(value))
+        if not inflating.eof:
+            raise ValueError
+        return inflated.decode()
 
-        @signature({"types": ["string"]})  # type: ignore[untyped-decorator] # jmespath has no types
-        def _func_powertools_base64_gzip(self, value: str) -> str:
-            inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            inflated = inflating.decompress(b64decode(value), INFLATION * len(value))
-            if not inflating.eof:
-                raise ValueError
-            return inflated.decode()
+    @signature({"types": ["number", "string", "null"]})
+    def _func_from_unix(self, value: float | str | None) -> str | None:
+        return _date_time(value, 1)
 
-    return jmespath.Options(custom_functions=Functions())
+    @signature({"types": ["number", "string", "null"]})
+    def _func_from_unix_ms(self, value: float | str | None) -> str | None:
+        return _date_time(value, 1000)
+
+    @signature({"types": ["string", "null"]})
+    def _func_e164(self, value: str | None) -> str | None:
+        number = _BETWEEN_DIGITS.sub("", value or "")
+        if number and not _E164.fullmatch(number):
+            raise ValueError
+        return number or None
 
 
-def _cost(node: _Node, levels: int, *, inside: bool) -> Cost:
+_OPTIONS = jmespath.Options(custom_functions=_Functions())
+
+
+def _date_time(value: float | str | None, per_second: int) -> str | None:
+    return None if value is None else datetime.fromtimestamp(float(value) / per_second, UTC).isoformat()
+
+
+def _cost(  # noqa: C901, PLR0911 - one case for each kind of node
+    node: _Node, levels: int, *, repeated: bool = False
+) -> Cost:
     """The cost of a node of JMESPath's syntax tree.
 
     Args:
         node: with its `type`, `children` and `value`.
         levels: how many there may be.
-        inside: whether it is evaluated for each element of a list, so that constants add up.
+        repeated: whether it is evaluated for each element of a list, so that constants add up.
 
     Raises:
-        ValueError: the expression cannot be meant, or is nested too deeply.
+        ValueError: it cannot be evaluated for any payload, or is nested too deeply.
     """
     if not levels:
         raise ValueError("is nested too deeply")
-    kind, value = node["type"], node.get("value")
+
+    def cost(child: _Node, *, repeated: bool = repeated) -> Cost:
+        return _cost(child, levels - 1, repeated=repeated)
+
+    # Those of a slice are numbers.
     children = [child for child in node["children"] if isinstance(child, dict)]
+    match node["type"]:
+        case "field" | "current" | "identity" | "index":
+            return Cost()
+        case "literal":
+            return Cost(growth=len(json.dumps(node["value"])) if repeated else 1)
+        case "slice":
+            return Cost(passes=1)
+        case "subexpression" | "index_expression" | "pipe":
+            return _in_turn(map(cost, children))
+        case "projection" | "value_projection" | "filter_projection":
+            base, body, *condition = children
+            return _for_each(cost(base), [cost(each, repeated=True) for each in (*condition, body)])
+        case "function_expression":
+            return _call(node["value"], children, cost)
+        case "comparator" | "flatten":
+            parts = _together(map(cost, children))
+            return parts._replace(passes=parts.passes + parts.growth)
+        case "multi_select_list" | "multi_select_dict":
+            parts = _together(map(cost, children))
+            return parts._replace(growth=parts.growth + 1)
+        case "or_expression" | "and_expression" | "not_expression" | "key_val_pair":
+            return _together(map(cost, children))
+    raise ValueError("has an expression reference that is no function's argument")
 
-    def cost(child: _Node, *, inside: bool = inside) -> Cost:
-        return _cost(child, levels - 1, inside=inside)
 
-    if kind == "literal":
-        return Cost(growth=len(json.dumps(value)) if inside else 1)
-    if kind in ("projection", "value_projection", "filter_projection"):
-        base, body, *condition = children
-        return _for_each(cost(base), [cost(child, inside=True) for child in (*condition, body)])
-    if kind in ("subexpression", "index_expression", "pipe"):
-        whole = Cost()
-        for each in map(cost, children):
-            whole = Cost(
-                whole.growth * each.growth,
-                whole.nodes + each.nodes,
-                whole.passes + whole.growth * each.passes,
-            )
-        return whole
-    if kind == "function_expression":
-        return _cost_of_call(str(value), children, cost)
-    parts = [cost(child) for child in children]
-    growth = sum(part.growth for part in parts) or 1
-    reads = kind in ("comparator", "flatten", "slice")
-    return Cost(
-        # A selection of several is a value of its own around what it selects.
-        growth + (kind in ("multi_select_list", "multi_select_dict")),
-        1 + sum(part.nodes for part in parts),
-        growth * reads + sum(part.passes for part in parts),
-    )
+def _in_turn(parts: Iterable[Cost]) -> Cost:
+    """The cost of parts of which each gets what the one before it made."""
+    whole = Cost()
+    for part in parts:
+        whole = Cost(
+            whole.growth * part.growth,
+            whole.nodes + part.nodes,
+            whole.passes + whole.growth * part.passes,
+        )
+    return whole
+
+
+def _together(parts: Iterable[Cost]) -> Cost:
+    """The cost of parts that get the same input."""
+    whole = Cost(growth=0)
+    for part in parts:
+        whole = Cost(whole.growth + part.growth, whole.nodes + part.nodes, whole.passes + part.passes)
+    return whole
 
 
 def _for_each(base: Cost, body: list[Cost]) -> Cost:
@@ -174,35 +217,30 @@ def _for_each(base: Cost, body: list[Cost]) -> Cost:
     return Cost(base.growth * body[-1].growth, 1 + base.nodes, base.passes + base.growth * visits)
 
 
-def _cost_of_call(name: str, arguments: list[_Node], cost: Callable[..., Cost]) -> Cost:
+def _call(name: str, arguments: list[_Node], cost: Callable[..., Cost]) -> Cost:
     _check_call(name, len(arguments))
-    values = [cost(each) for each in arguments if each["type"] != "expref"]
-    growth = sum(each.growth for each in values) or 1
-    called = Cost(
-        growth, 1 + sum(each.nodes for each in values), growth + sum(each.passes for each in values)
-    )
+    values = _together(cost(each) for each in arguments if each["type"] != "expref")
+    called = values._replace(passes=values.passes + values.growth)
     for each in arguments:
         if each["type"] == "expref":
-            called = _for_each(called, [cost(each, inside=True)])
+            called = _for_each(called, [cost(each["children"][0], repeated=True)])
+    growth = {"to_string": _ESCAPING, "powertools_base64_gzip": INFLATION}.get(name, 1)
     if name == "join":
         separator = arguments[0]
         if separator["type"] != "literal":
             # It comes as often as there are elements, and both can be large.
             raise ValueError("joins by a separator that is not a literal")
-        growth *= 1 + len(str(separator["value"]))
-    growth *= {"to_string": _ESCAPING, "powertools_base64_gzip": INFLATION}.get(name, 1)
-    return Cost(max(growth, called.growth), called.nodes, called.passes)
+        growth += len(str(separator["value"]))
+    return called._replace(growth=called.growth * growth)
 
 
 def _check_call(name: str, arguments: int) -> None:
-    import jmespath  # noqa: PLC0415 - as above
-    from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError  # noqa: PLC0415
-
+    """Call it once, since JMESPath itself finds out when a payload comes along."""
     try:
-        jmespath.search(f"{name}({','.join('@' * arguments)})", None, _options())
+        jmespath.search(f"{name}({','.join('@' * arguments)})", None, _OPTIONS)
     except UnknownFunctionError:
         raise ValueError("calls a function that does not exist") from None
     except ArityError:
         raise ValueError(f"calls {name} with the wrong number of arguments") from None
-    except (JMESPathError, TypeError, AttributeError):
-        pass  # None is of the wrong type, and that comes last
+    except Exception:  # noqa: BLE001, S110 - it exists, and does not like null
+        pass

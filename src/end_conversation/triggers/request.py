@@ -71,8 +71,8 @@ class HttpRequest:
     def url(self, base_url: str | None = None) -> str:
         """The URL that the caller asked for, as its signature has it: with its raw query.
 
-        A stage of an HTTP API is in its `rawPath`, that of a REST API in its context's `path`. What maps a custom
-        domain to an HTTP API is in neither. A REST API hands on the query decoded: it is encoded again.
+        A stage of an HTTP API is in its `rawPath`, that of a REST API in its context's `path`. What maps a
+        custom domain to an HTTP API is in neither. A REST API gives the query decoded: it is encoded again.
 
         Args:
             base_url: takes the place of `https://`, the host and all of the path before the route.
