@@ -425,7 +425,7 @@ declarations = st.fixed_dictionaries(
         "when": expressions | json_values,
         "command": st.fixed_dictionaries(
             {"flow_sid": expressions, "contact": expressions},
-            optional=dict.fromkeys([*SCHEMA["properties"], "x"], expressions | json_values),
+            optional=dict.fromkeys(["execution_sid", "occurred_at", "x"], expressions | json_values),
         )
         | json_values,
         "respond": json_values,
