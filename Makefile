@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKOV := $(VENV)/checkov
 EVENT ?= events/http.json
+SECRET ?= local/webhook-secret.json
 LOCK := $(BIN)/uv pip compile --upgrade --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins build test fuzz mutate soak bench bench-sweep lint security lock clean
+.PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -22,6 +23,9 @@ serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT
 
 stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (README.md, "With sam local")
 	@$(BIN)/python -m local.stand_ins
+
+source: $(VENV)/.ready ## what a source makes of an event (SECRET=….json EVENT=….json, docs/sources.md)
+	@PYTHONPATH=src $(BIN)/python -m local.source $(SECRET) $(EVENT) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
 
 build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam/build
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sam build

@@ -8,6 +8,7 @@
 - ``samples``: the commands that an event carries
 - ``canaries``: texts that are planted in order to be searched for
 - ``signing``: webhooks, signed as their senders sign them
+- ``source``: what a source's declaration makes of an event
 - ``stand_ins``: both stand-ins, started and seeded so that they fit together
 - ``relay``: the way from the containers of sam local to the stand-ins
 - ``rie``: a Lambda function under AWS's own Runtime Interface Emulator

@@ -4,16 +4,21 @@ import base64
 import binascii
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from local.executions import Execution, NotFoundError, is_sid, new_sid
 from local.studio import Studio
 
 EVENTS = Path(__file__).parent.parent / "events"
+
+FLOW_OF_SOURCES = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
+"""The Flow that every source in `webhook-secret.json` is for."""
 
 _SWEEP_FIELDS = {"flow_sids", "older_than_minutes", "limit", "dry_run"}
 
@@ -50,6 +55,8 @@ def commands(event: object) -> Iterator[Command]:
             contact = contact if isinstance(contact, str) else None
             if sid or contact:
                 yield Command(flow_sid, sid, contact, _instant(fields.get("occurred_at")))
+        case {"pathParameters": {"source": str(source)}, "body": str(_)}:
+            yield from _of_source(source, event)
         case {"isBase64Encoded": True, "body": str(body)}:
             with contextlib.suppress(binascii.Error):
                 yield from _read(base64.b64decode(body))
@@ -61,6 +68,29 @@ def commands(event: object) -> Iterator[Command]:
                 yield from commands(value)
         case str():
             yield from _read(event)
+
+
+def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 -- an event is any JSON
+    """What the webhook of a sample source is about: with other means than the declarations in the secret."""
+    execution_sid = contact = None
+    match source, _payload(event):
+        case "zendesk" | "salesforce", {"phone": str(phone)}:
+            contact = re.sub(r"[^+\d]", "", phone)
+        case "intercom", {"data": {"item": {"custom_attributes": {"whatsapp": str(number)}}}}:
+            contact = f"whatsapp:{number}"
+        case "twilio-taskrouter", {"TaskAttributes": str(attributes)}:
+            execution_sid = json.loads(attributes)["studio_execution_sid"]
+    if execution_sid or contact:
+        received_at = datetime.fromtimestamp(event["requestContext"]["timeEpoch"] / 1000, UTC)
+        yield Command(FLOW_OF_SOURCES, execution_sid, contact, received_at)
+
+
+def _payload(event: Any) -> object:  # noqa: ANN401 -- an event is any JSON
+    """The body, which is JSON or a form."""
+    body = base64.b64decode(event["body"]) if event.get("isBase64Encoded") else event["body"].encode()
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(body)
+    return dict(parse_qsl(body.decode(errors="replace")))
 
 
 def is_sweep(event: object) -> bool:

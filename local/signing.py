@@ -12,13 +12,16 @@ import json
 import secrets
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from local import samples
 
-KEY = "whsec_" + base64.b64encode(b"not-a-real-webhook-signing-key").decode()
-"""The key that the stand-in for AWS knows."""
+SECRET: dict[str, Any] = json.loads(Path(__file__).with_name("webhook-secret.json").read_bytes())
+"""The secret of the webhooks that the stand-in for AWS knows: the signing key, and a source of each kind."""
+
+KEY: str = SECRET["keys"][0]
 
 ROUTE = "/webhooks/conversation-ended"
 
@@ -45,6 +48,22 @@ def signed(
     }
 
 
+def signed_by_zendesk(body: bytes, timestamp: str | None = None) -> dict[str, str]:
+    """The headers of a webhook of the sample source `zendesk`; the others' samples have no time in them.
+
+    Args:
+        body: What will be sent, byte for byte.
+        timestamp: RFC 3339; by default now.
+    """
+    timestamp = timestamp or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    key = SECRET["sources"]["zendesk"]["keys"][0].encode()
+    digest = hmac.digest(key, timestamp.encode() + body, "sha256")
+    return {
+        "x-zendesk-webhook-signature": base64.b64encode(digest).decode(),
+        "x-zendesk-webhook-signature-timestamp": timestamp,
+    }
+
+
 def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
     """The same event; if it is a webhook that was rightly signed at its time, it is rightly signed now."""
     match event:
@@ -57,6 +76,13 @@ def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
             before = signed(sent, message_id=message_id, timestamp=timestamp)
             if headers.get("webhook-signature") == before["webhook-signature"]:
                 return event | {"headers": event["headers"] | signed(sent, message_id=message_id)}
+        case {
+            "headers": {"x-zendesk-webhook-signature-timestamp": str(timestamp), **headers},
+            "body": str(body),
+        }:
+            before = signed_by_zendesk(body.encode(), timestamp)
+            if before["x-zendesk-webhook-signature"] == headers.get("x-zendesk-webhook-signature"):
+                return event | {"headers": event["headers"] | signed_by_zendesk(body.encode())}
     return event
 
 

@@ -50,7 +50,7 @@ def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
     with Studio(studio_port) as studio, Aws(aws_port) as aws:
         sid, secret = API_KEY
         aws.put_secret(SECRET_ID, {"accountSid": ACCOUNT_SID, "apiKeySid": sid, "apiKeySecret": secret})
-        aws.put_secret(WEBHOOK_SECRET_ID, {"keys": [signing.KEY]})
+        aws.put_secret(WEBHOOK_SECRET_ID, signing.SECRET)
         queue = aws.sqs().create_queue(QueueName=DEAD_LETTER_QUEUE)
         aws.calls.clear()
         yield StandIns(studio, aws, queue["QueueUrl"])

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from end_conversation.aws import client
 from end_conversation.config import Config
-from end_conversation.errors import EndConversationError, ExecutionNotFound, FlowNotAllowed
+from end_conversation.errors import (
+    CredentialsUnavailable,
+    EndConversationError,
+    ExecutionNotFound,
+    FlowNotAllowed,
+)
 from end_conversation.outcome import FailedExecution
 from end_conversation.twilio.account import CONCURRENCY
 from end_conversation.twilio.accounts import Accounts
@@ -62,6 +67,19 @@ class Service:
         """
         if not self.config.allows(flow_sid):
             raise FlowNotAllowed("this deployment may not work on the Flow")
+
+    def check_acceptable(self, command: Command, deadline: Deadline) -> None:
+        """Refuse a command that is none of this deployment's, as far as is known without Twilio's secret.
+
+        Raises:
+            RequestRejected: it will never be carried out.
+        """
+        self.check_allowed(command.flow_sid)
+        try:
+            self.accounts.get(command.account_sid, deadline)
+        except CredentialsUnavailable:
+            # Whoever takes it from the queue will be able to tell, or try again.
+            return
 
     def end_conversation(
         self, command: Command, deadline: Deadline, retries: Retries

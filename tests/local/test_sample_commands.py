@@ -33,6 +33,23 @@ def test_found(event: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "execution_sid", "contact"),
+    [
+        ("zendesk", None, "+15005550101"),
+        ("zendesk-forged", None, "+15005550102"),
+        ("intercom", None, "whatsapp:+15005550103"),
+        ("twilio-taskrouter", "FN3c6e8f0a1b2d4c5e7f9a0b1c2d3e4f5a", None),
+        ("salesforce", None, "+15005550105"),
+    ],
+)
+def test_found_in_a_source(name: str, execution_sid: str | None, contact: str | None) -> None:
+    """What another system's webhook is about, dated by its arrival."""
+    (command,) = samples.commands(samples.load(samples.EVENTS / f"source-{name}.json"))
+    received_at = datetime(2026, 3, 2, 9, 41, 9, 512000, tzinfo=UTC)
+    assert command == samples.Command(samples.FLOW_OF_SOURCES, execution_sid, contact, received_at)
+
+
+@pytest.mark.parametrize(
     "event",
     [
         None,

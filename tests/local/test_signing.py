@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -46,7 +47,20 @@ def test_renewed(*, encoded: bool) -> None:
     assert renewed | {"headers": None} == sample | {"headers": None}
 
 
-@pytest.mark.parametrize("name", ["webhook-forged", "http", "eventbridge", "direct"])
+def test_renewed_for_zendesk() -> None:
+    """A source that signs a timestamp gets one of this minute."""
+    sample = load(EVENTS / "source-zendesk.json")
+    renewed = signing.renewed(sample)
+    timestamp = renewed["headers"]["x-zendesk-webhook-signature-timestamp"]
+    assert abs(datetime.fromisoformat(timestamp).timestamp() - time.time()) < 60
+    assert renewed["headers"] == sample["headers"] | signing.signed_by_zendesk(
+        sample["body"].encode(), timestamp
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["webhook-forged", "source-zendesk-forged", "source-intercom", "http", "eventbridge", "direct"]
+)
 def test_left_alone(name: str) -> None:
     """What was wrong stays wrong, and what is no webhook stays as it is."""
     sample = load(EVENTS / f"{name}.json")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
+    WORST_FIRST,
     AccountNotAllowed,
     ConfigurationError,
     CredentialsRejected,
@@ -23,22 +26,32 @@ from end_conversation.errors import (
     TwilioFailure,
     TwilioThrottled,
     TwilioTimeout,
+    badness,
 )
 from end_conversation.invocation import Request, keys_of
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
 from end_conversation.queues import send
-from end_conversation.triggers.request import HttpRequest
-from end_conversation.triggers.webhook import InvalidSignature, Signed, verifier
+from end_conversation.triggers.proof import InvalidSignature
+from end_conversation.triggers.request import HttpRequest, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation
+    from end_conversation.triggers.sources import Source
 
 ROUTE = "/conversations/end"
 """Whoever may call it is up to the gateway's IAM authorizer."""
 
 WEBHOOK_ROUTE = "/webhooks/conversation-ended"
 """Open at the gateway; whoever calls it has to sign with one of our keys."""
+
+SOURCE_ROUTE = "/webhooks/{source}"
+"""Open at the gateway, too; how a caller has to prove itself, each source declares."""
+
+SIDE_BY_SIDE = 10
+"""Commands of one request that are worked on at once."""
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class NotFound(RequestRejected):
@@ -51,12 +64,6 @@ class MethodNotAllowed(RequestRejected):
     """The routes take POST only."""
 
     code = "method_not_allowed"
-
-
-class UnsupportedMediaType(RequestRejected):
-    """The body is declared to be something else than JSON."""
-
-    code = "unsupported_media_type"
 
 
 STATUS: dict[type[EndConversationError], HTTPStatus] = {
@@ -82,7 +89,7 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
 
 def trigger_of(event: dict[str, Any]) -> str:
     """Which of the HTTP triggers an event of API Gateway is."""
-    return "webhook" if HttpRequest(event).route == WEBHOOK_ROUTE else "http"
+    return "webhook" if HttpRequest(event).route in (WEBHOOK_ROUTE, SOURCE_ROUTE) else "http"
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
@@ -91,62 +98,104 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {"request_id": request.request_id}
     try:
         with invocation.reporting(keys):
-            _authenticate(invocation, request)
+            if request.route == SOURCE_ROUTE:
+                keys["source"] = request.source
+            source = _authenticate(invocation, request)
     except EndConversationError as error:
         # Nobody is known to have sent a command, so no outcome is published either.
         return _problem(error, request.request_id)
-    if _is_async(request) and (queue_url := invocation.service.config.queue_url) is not None:
-        return _accept(invocation, request, queue_url, keys)
-    outcome = invocation.carry_out(lambda: Request(_payload(request), request.sent_at), **keys)
-    invocation.publish_later(outcome)
-    if outcome.error is None:
-        return _answer(HTTPStatus.OK, "application/json", outcome.told())
-    told = outcome.told() | {"failed": outcome.failures()} if outcome.failed else None
-    return _problem(outcome.error, request.request_id, told)
+    try:
+        with invocation.reporting(keys):
+            payloads = [_payload(request)] if source is None else source.events(request)
+            queue_url = invocation.service.config.queue_url
+    except EndConversationError as error:
+        invocation.publish_later(Outcome(None, error=error), keys.get("source"))
+        return _problem(error, request.request_id)
+    requests = [Request(payload, request.sent_at) for payload in payloads if payload is not None]
+    if ignored := len(payloads) - len(requests):
+        count("WebhooksIgnored", ignored)
+    if not requests:
+        logger.info("webhook_ignored", extra=invocation.named(keys))
+        return _answer(HTTPStatus.OK, {"status": "ignored"})
+    is_async = _prefers_async(request) if source is None else source.respond == "async"
+    if is_async and queue_url is not None:
+        return _accept(invocation, requests, queue_url, keys)
+    return _carry_out(invocation, requests, keys)
 
 
-def _authenticate(invocation: Invocation, request: HttpRequest) -> None:
-    """Let only those through who may send commands.
+def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None:
+    """Let only those through who may send commands: the source that sent the request, if it is one.
 
     Raises:
         RequestRejected: the request is for something else, or from who knows whom.
         EndConversationError: it cannot be told from whom the request is.
     """
-    if request.route not in (ROUTE, WEBHOOK_ROUTE):
+    if request.route not in (ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE):
         raise NotFound("there is no such route")
     if request.method != "POST":
         raise MethodNotAllowed("the route takes POST only")
-    if request.route == WEBHOOK_ROUTE:
-        _check_signature(invocation, request)
+    if request.route == ROUTE:
+        return None
+    # Sources take JMESPath, for whose import ordinary commands should not wait.
+    from end_conversation.triggers import webhook  # noqa: PLC0415 - see above
+
+    config = invocation.service.config
+    if request.route == SOURCE_ROUTE:
+        return webhook.authenticated_source(config, request, invocation.deadline)
+    webhook.authenticate(config, request, invocation.deadline)
+    return None
+
+
+def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, Any]) -> dict[str, Any]:
+    """The answer once the commands are carried out."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        # The usual one command needs no thread of its own.
+        each = map if len(requests) == 1 else threads.map
+        outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **keys), requests))
+    for outcome in outcomes:
+        invocation.publish_later(outcome, keys.get("source"))
+    worst = min(outcomes, key=lambda outcome: badness(outcome.error) if outcome.error else len(WORST_FIRST))
+    if worst.error is not None:
+        told = worst.told() | {"failed": worst.failures()} if worst.failed else None
+        return _problem(worst.error, keys["request_id"], told)
+    results = [outcome.told() for outcome in outcomes]
+    return _answer(HTTPStatus.OK, results[0] if len(results) == 1 else {"results": results})
 
 
 def _accept(
-    invocation: Invocation, request: HttpRequest, queue_url: str, keys: dict[str, Any]
+    invocation: Invocation, requests: list[Request], queue_url: str, keys: dict[str, Any]
 ) -> dict[str, Any]:
-    """Put the command into the queue, to be carried out later, and say so."""
+    """The answer once all of the commands are in the queue, to be carried out later."""
     command: Command | None = None
+    commands: list[Command] = []
     try:
         with invocation.reporting(keys):
-            command = Command.parse(_payload(request), request.sent_at)
-            keys |= keys_of(command)
-            invocation.service.check_allowed(command.flow_sid)
-            message_id = send(queue_url, json.dumps(command.to_json()), invocation.deadline)
+            for request in requests:
+                command = Command.parse(*request)
+                invocation.service.check_acceptable(command, invocation.deadline)
+                commands.append(command)
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+                bodies = [json.dumps(command.to_json()) for command in commands]
+                sending = threads.map(lambda body: send(queue_url, body, invocation.deadline), bodies)
+                message_ids = list(sending)
     except EndConversationError as error:
-        invocation.publish_later(Outcome(command, error=error))
-        return _problem(error, request.request_id)
-    count("CommandsQueued")
-    logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
-    content = {"status": "accepted", "message_id": message_id}
+        invocation.publish_later(Outcome(command, error=error), keys.get("source"))
+        return _problem(error, keys["request_id"])
+    count("CommandsQueued", len(commands))
+    for command, message_id in zip(commands, message_ids, strict=True):
+        queued = keys | keys_of(command) | {"message_id": message_id}
+        logger.info("command_queued", extra=invocation.named(queued))
+    told = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
     headers = {"preference-applied": "respond-async"}
-    return _answer(HTTPStatus.ACCEPTED, "application/json", content, headers)
+    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **told}, headers=headers)
 
 
-def _is_async(request: HttpRequest) -> bool:
+def _prefers_async(request: HttpRequest) -> bool:
     """Whether the caller asks to be answered before its command is carried out.
 
     https://www.rfc-editor.org/rfc/rfc7240#section-2
     """
-    preferences = ",".join(request.header("prefer")).split(",")
+    preferences = _QUOTED.sub("", ",".join(request.header("prefer"))).split(",")
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
@@ -162,19 +211,6 @@ def _payload(request: HttpRequest) -> object:
     if not body:
         raise InvalidRequest("the body is empty")
     return parse_json(body)
-
-
-def _check_signature(invocation: Invocation, request: HttpRequest) -> None:
-    """Let only those through who have a signing key, before anything that they sent is looked into."""
-    config = invocation.service.config
-    if config.webhook_secret_id is None:
-        raise InvalidSignature("no_keys_configured")
-    signed = Signed.of(request.header)
-    try:
-        body = request.body()
-    except InvalidRequest:
-        raise InvalidSignature("body_unreadable") from None
-    verifier(config.webhook_secret_id, config.secret_max_age).check(signed, body, invocation.deadline)
 
 
 def _problem(
@@ -203,11 +239,14 @@ def _problem(
             headers["retry-after"] = "1"
     if isinstance(error, TwilioThrottled):
         headers["retry-after"] = str(error.retry_after or 1)
-    return _answer(status, "application/problem+json", problem, headers)
+    return _answer(status, problem, "application/problem+json", headers)
 
 
 def _answer(
-    status: HTTPStatus, media_type: str, content: dict[str, Any], headers: dict[str, str] | None = None
+    status: HTTPStatus,
+    content: dict[str, Any],
+    media_type: str = "application/json",
+    headers: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     return {
         "statusCode": int(status),

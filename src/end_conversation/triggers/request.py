@@ -5,14 +5,27 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-in
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from end_conversation.command import from_milliseconds
-from end_conversation.errors import InvalidRequest
+from end_conversation.errors import InvalidRequest, RequestRejected
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+SOURCE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class UnsupportedMediaType(RequestRejected):
+    """The body is declared to be something else than what the route takes."""
+
+    code = "unsupported_media_type"
 
 
 class HttpRequest:
@@ -23,6 +36,7 @@ class HttpRequest:
         route: path of the route that matched (`/webhooks/{source}`), not just the path that was asked for.
         request_id: API Gateway's own.
         sent_at: when the gateway received it.
+        source: what stood for `{source}` in the route, if that has it, and if it can be the name of one.
     """
 
     def __init__(self, event: dict[str, Any]) -> None:
@@ -35,6 +49,10 @@ class HttpRequest:
         self.sent_at: datetime | None = from_milliseconds(
             context.get("timeEpoch", context.get("requestTimeEpoch"))
         )
+        parameters = event.get("pathParameters")
+        source = parameters.get("source") if isinstance(parameters, dict) else None
+        is_name = isinstance(source, str) and SOURCE_NAME.fullmatch(source)
+        self.source: str | None = source if is_name else None
 
     def header(self, name: str) -> list[str]:
         """Every value of the header with this name in lower case.
@@ -53,6 +71,33 @@ class HttpRequest:
     def media_type(self) -> str:
         """The content type in lower case, without its parameters; empty if there is none."""
         return "".join(self.header("content-type")[:1]).partition(";")[0].strip().lower()
+
+    def url(self, base_url: str | None = None) -> str:
+        """The URL that the caller asked for, as its signature has it: with its raw query.
+
+        A stage of an HTTP API is in its `rawPath`, that of a REST API in its context's `path`. What maps a
+        custom domain to an HTTP API is in neither. A REST API gives the query decoded: it is encoded again.
+
+        Args:
+            base_url: takes the place of `https://`, the host and all of the path before the route.
+        """
+        match self._event:
+            case {"rawPath": str(path), "requestContext": {"domainName": str(host)}}:
+                query = self._event.get("rawQueryString") or ""
+            case {"requestContext": {"path": str(path), "domainName": str(host)}}:
+                query = urlencode(
+                    self._event.get("multiValueQueryStringParameters") or {}, doseq=True, quote_via=quote
+                )
+            case _:
+                host = path = query = ""
+        if base_url is not None:
+            path = (self.route or "").replace("{source}", self.source or "")
+        return f"{base_url or f'https://{host}'}{path}" + (f"?{query}" if query else "")
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is declared to be a form's fields."""
+        return self.media_type == FORM
 
     def body(self) -> bytes:
         """What the caller sent, byte for byte.

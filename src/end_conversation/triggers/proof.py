@@ -1,0 +1,336 @@
+"""How the sender of a webhook proves itself: what the request claims, and what a holder of a key would claim.
+
+Each kind of proof is one function that reads the request's headers; `check` compares, for all of them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from end_conversation.command import parse_date_time
+from end_conversation.errors import InvalidRequest, RequestRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from end_conversation.triggers.request import HttpRequest
+
+TOLERANCE = 300
+"""Seconds that a request may be old, or its sender's clock ahead."""
+
+SHORTEST_KEY = 24
+"""Bytes that the Standard Webhooks specification asks of a key at least."""
+
+Keys = tuple[bytes, ...]
+
+_STANDARD_KEY_PREFIX = "whsec_"
+# Without a full stop, which divides what is signed: a sender's text could pass for a timestamp otherwise.
+_STANDARD_ID = re.compile(r"[!-\-/-~]{1,256}")
+_STANDARD_SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
+_PLACEHOLDER = re.compile(r"\{(timestamp|method|url|body)\}")
+_PORT = re.compile(r":\d+$", re.ASCII)
+_UNIX = {"unix": (re.compile(r"\d{1,12}", re.ASCII), 1), "unix-ms": (re.compile(r"\d{1,15}", re.ASCII), 1000)}
+_TWILIO_ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+_MOST_FORM_FIELDS = 1000
+
+
+class InvalidSignature(RequestRejected):
+    """Nothing proves that a holder of a key sent the request; what is wrong, only the log tells.
+
+    Attributes:
+        cause: a word of ours, and nothing that the sender chose.
+    """
+
+    code = "invalid_signature"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("the request is not signed as it has to be")
+        self.cause = cause
+
+    @property
+    def facts(self) -> dict[str, int | str | None]:
+        """The cause."""
+        return {"cause": self.cause}
+
+    @property
+    def is_by_secret(self) -> bool:
+        """Whether another secret might have let the request through, and nothing else is wrong with it."""
+        return self.cause in ("signature_unknown", "source_unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a source asks of its requests: `verify` of its declaration, with every default filled in.
+
+    Attributes:
+        type: `standard`, `hmac`, `token`, `basic` or `twilio`; the rest is for the types that use it. `none`
+            refuses everything.
+        header: the one with the signature or the token, in lower case.
+        algorithm: `sha256` or `sha1`.
+        encoding: of the signature, `hex` or `base64`.
+        prefix: what the header's value has before it.
+        signed: what is signed, a template of `{timestamp}`, `{method}`, `{url}` and `{body}`.
+        timestamp_header: in lower case; None if there is no timestamp.
+        timestamp_format: `unix`, `unix-ms` or `rfc3339`.
+    """
+
+    type: str = "standard"
+    header: str = ""
+    algorithm: str = "sha256"
+    encoding: str = "hex"
+    prefix: str = ""
+    signed: str = "{body}"
+    timestamp_header: str | None = None
+    timestamp_format: str = "unix"
+
+
+class Claim(NamedTuple):
+    """What there is to compare.
+
+    Attributes:
+        given: what the request has; one that is right is enough.
+        made_by: what it would have if the holder of a key had made it, in one or more spellings.
+    """
+
+    given: tuple[bytes, ...]
+    made_by: Callable[[bytes], tuple[bytes, ...]]
+
+
+def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: str | None = None) -> None:
+    """Refuse a request that no holder of one of the keys has made.
+
+    A refusal costs the same whatever was wrong: the body is always hashed, and with every key.
+
+    Args:
+        proof: what a request has to show.
+        keys: any of them will do.
+        request: what came.
+        now: seconds since 1970.
+        base_url: what stands for `https://`, host and stage in the URL that the sender knows.
+
+    Raises:
+        InvalidSignature: and nothing else, whatever came.
+    """
+    cause = "signature_unknown"
+    try:
+        body = request.body()
+    except InvalidRequest:
+        raise InvalidSignature("body_unreadable") from None
+    try:
+        claim = _CLAIMS[proof.type](proof, request, body, now, base_url)
+    except InvalidSignature as refusal:
+        cause, claim = refusal.cause, Claim((), lambda key: (hmac.digest(key, body, "sha256"),))
+    made = [each for key in keys or (b"no key",) for each in claim.made_by(key)]
+    # A list, not a generator: the first match must not end the comparing.
+    if not keys or not any([hmac.compare_digest(*pair) for pair in product(made, claim.given)]):  # noqa: C419
+        raise InvalidSignature(cause)
+
+
+def parse_key(kind: str, text: str) -> bytes:
+    """A key as a secret writes it down, for this type of proof.
+
+    Raises:
+        ValueError: says what a key has to be; never holds the key.
+    """
+    try:
+        if kind == "standard":
+            encoded = text.removeprefix(_STANDARD_KEY_PREFIX)
+            # Some senders give their keys without the padding.
+            key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+            if len(key) >= SHORTEST_KEY:
+                return key
+        elif kind != "basic" or text.partition(":")[1]:
+            return text.encode()
+    except ValueError:
+        pass
+    wanted = {"standard": f"the base64 of {SHORTEST_KEY} bytes or more", "basic": "user:password"}
+    raise ValueError(f"must be {wanted.get(kind, 'Unicode')}")
+
+
+def sign_standard(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
+    """The signature that a sender puts into `webhook-signature`."""
+    content = b".".join((message_id.encode(), timestamp.encode(), body))
+    return "v1," + b64encode(hmac.digest(key, content, "sha256")).decode()
+
+
+def sign_hmac(proof: Proof, key: bytes, content: bytes) -> str:
+    """The signature without its prefix, as a proof of the type `hmac` wants it."""
+    digest = hmac.digest(key, content, proof.algorithm)
+    return digest.hex() if proof.encoding == "hex" else b64encode(digest).decode()
+
+
+def sign_twilio(key: bytes, url: str, fields: Iterable[tuple[str, str]], algorithm: str = "sha1") -> str:
+    """Twilio's signature of a URL and the fields of a form.
+
+    https://www.twilio.com/docs/usage/webhooks/webhooks-security
+    """
+    content = url + "".join(name + value for name, value in sorted(set(fields)))
+    return b64encode(hmac.digest(key, content.encode(), algorithm)).decode()
+
+
+def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url: str | None = None) -> bytes:
+    """What is signed: the template of a proof of the type `hmac`, filled in."""
+    fillers: dict[str, Callable[[], bytes]] = {
+        "timestamp": timestamp.encode,
+        "method": (request.method or "").encode,
+        "url": lambda: request.url(base_url).encode(),
+        "body": request.body,
+    }
+    # The odd pieces are the names between the braces.
+    pieces = _PLACEHOLDER.split(proof.signed)
+    return b"".join(fillers[each]() if index % 2 else each.encode() for index, each in enumerate(pieces))
+
+
+def form_fields(body: bytes) -> list[tuple[str, str]]:
+    """The fields of a form, in their order.
+
+    Raises:
+        ValueError: it is no form, or has more than a thousand fields.
+    """
+    text = body.decode()
+    return parse_qsl(
+        text,
+        keep_blank_values=True,
+        strict_parsing=bool(text),
+        errors="strict",
+        max_num_fields=_MOST_FORM_FIELDS,
+    )
+
+
+def _standard(_: Proof, request: HttpRequest, body: bytes, now: float, __: str | None) -> Claim:
+    """Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
+
+    The reference library decodes the body, gives up at the first entry of `webhook-signature` that it cannot
+    read and takes any float for a timestamp; what the scheme says is a few lines.
+    """
+    message_id, timestamp, entries = (
+        _header(request, f"webhook-{name}", name) for name in ("id", "timestamp", "signature")
+    )
+    if not _STANDARD_ID.fullmatch(message_id):
+        raise InvalidSignature("id_malformed")
+    _check_age(timestamp, "unix", now)
+    signatures = [entry.encode() for entry in entries.split(" ") if _STANDARD_SIGNATURE.fullmatch(entry)]
+    if not signatures:
+        raise InvalidSignature("signature_malformed")
+    return Claim(tuple(signatures), lambda key: (sign_standard(key, message_id, timestamp, body).encode(),))
+
+
+def _hmac(proof: Proof, request: HttpRequest, _: bytes, now: float, base_url: str | None) -> Claim:
+    given = _without(proof.prefix, _header(request, proof.header, "signature"))
+    timestamp = ""
+    if proof.timestamp_header is not None:
+        timestamp = _header(request, proof.timestamp_header, "timestamp")
+        _check_age(timestamp, proof.timestamp_format, now)
+    content = signed_content(proof, request, timestamp, base_url)
+    if proof.encoding == "hex":
+        given = given.lower()
+    return Claim((_bytes(given),), lambda key: (sign_hmac(proof, key, content).encode(),))
+
+
+def _token(proof: Proof, request: HttpRequest, body: bytes, _: float, __: str | None) -> Claim:
+    return _knows(_bytes(_without(proof.prefix, _header(request, proof.header, "signature"))), body)
+
+
+def _basic(_: Proof, request: HttpRequest, body: bytes, __: float, ___: str | None) -> Claim:
+    """RFC 7617."""
+    encoded = _without("Basic ", _header(request, "authorization", "signature"))
+    try:
+        return _knows(b64decode(encoded, validate=True), body)
+    except ValueError:
+        raise InvalidSignature("signature_malformed") from None
+
+
+def _twilio(_: Proof, request: HttpRequest, body: bytes, __: float, base_url: str | None) -> Claim:
+    """Twilio's, as its own SDKs check it: https://www.twilio.com/docs/usage/webhooks/webhooks-security."""
+    given = _header(request, "x-twilio-signature", "signature")
+    settings = "".join(request.header("x-twilio-webhooks-signature-settings"))
+    named = dict(part.strip().partition("=")[::2] for part in settings.split(","))
+    algorithm = _TWILIO_ALGORITHMS.get(named.get("algorithm", "") or "HMAC_SHA1")
+    if algorithm is None:
+        raise InvalidSignature("algorithm_unknown")
+    url = request.url(base_url)
+    fields: list[tuple[str, str]] = []
+    if request.is_form:
+        try:
+            fields = form_fields(body)
+        except ValueError:
+            raise InvalidSignature("body_unreadable") from None
+    elif parse_qs(urlsplit(url).query).get("bodySHA256") != [sha256(body).hexdigest()]:
+        # The signature is of the URL alone then, and the URL has to vouch for the body.
+        raise InvalidSignature("body_hash_unknown")
+    return Claim(
+        (_bytes(given),),
+        lambda key: tuple(sign_twilio(key, each, fields, algorithm).encode() for each in _spellings(url)),
+    )
+
+
+def _none(_: Proof, __: HttpRequest, ___: bytes, ____: float, _____: str | None) -> Claim:
+    raise InvalidSignature("source_unknown")
+
+
+def _knows(given: bytes, body: bytes) -> Claim:
+    """The request holds the key itself. What is compared is keyed hashes, whose length tells nothing."""
+    return Claim((hmac.digest(given, body, "sha256"),), lambda key: (hmac.digest(key, body, "sha256"),))
+
+
+def _header(request: HttpRequest, name: str, what: str) -> str:
+    match request.header(name):
+        case [value] if value:
+            return value
+        case [_, _, *_]:
+            raise InvalidSignature(f"{what}_repeated")
+    raise InvalidSignature(f"{what}_missing")
+
+
+def _without(prefix: str, value: str) -> str:
+    """The value without its prefix, whose case does not matter, as in the schemes of RFC 9110."""
+    if value[: len(prefix)].lower() != prefix.lower():
+        raise InvalidSignature("signature_malformed")
+    return value[len(prefix) :]
+
+
+def _check_age(timestamp: str, form: str, now: float) -> None:
+    try:
+        if form == "rfc3339":
+            sent_at = parse_date_time(timestamp).timestamp()
+        else:
+            digits, per_second = _UNIX[form]
+            if not digits.fullmatch(timestamp):
+                raise InvalidSignature("timestamp_malformed")
+            sent_at = int(timestamp) / per_second
+    except ValueError:
+        raise InvalidSignature("timestamp_malformed") from None
+    age = now - sent_at
+    if abs(age) > TOLERANCE:
+        raise InvalidSignature("timestamp_too_old" if age > 0 else "timestamp_too_new")
+
+
+def _spellings(url: str) -> set[str]:
+    """The URL with its port and without, as Twilio's own validators try both: what signs is inconsistent."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    bare = _PORT.sub("", host)
+    ported = host if host != bare else f"{host}:{443 if scheme == 'https' else 80}"
+    return {f"{scheme}://{each}{slash}{path}" for each in (bare, ported)}
+
+
+def _bytes(text: str) -> bytes:
+    """Bytes to compare, also of half a surrogate pair, which a header cannot hold and JSON can spell."""
+    return text.encode(errors="surrogatepass")
+
+
+_CLAIMS: dict[str, Callable[[Proof, HttpRequest, bytes, float, str | None], Claim]] = {
+    "standard": _standard,
+    "hmac": _hmac,
+    "token": _token,
+    "basic": _basic,
+    "twilio": _twilio,
+    "none": _none,
+}

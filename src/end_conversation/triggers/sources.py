@@ -1,0 +1,326 @@
+"""Sources: what other systems' webhooks have to look like, and the commands that their events make.
+
+They are declared in the secret of the webhooks, beside the signing keys of the route of our own. A
+declaration is checked and compiled when the secret is read, so that a request only evaluates it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from end_conversation.command import parse_json
+from end_conversation.errors import FieldError, InvalidRequest
+from end_conversation.schema import compiled
+from end_conversation.triggers.expressions import MOST_PASSES, EvaluationError, Expression, passes
+from end_conversation.triggers.proof import Keys, Proof, check, form_fields, parse_key
+from end_conversation.triggers.request import SOURCE_NAME, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from end_conversation.triggers.request import HttpRequest
+
+MOST_EVENTS = 100
+"""Events that one webhook may carry."""
+
+LARGEST_BODY = 2**20
+"""Bytes of a webhook that is looked into."""
+
+_RESERVED = "conversation-ended"
+_DEFAULTS: dict[str, dict[str, Any]] = {"token": {"header": "authorization", "prefix": "Bearer "}}
+
+Declaration = dict[str, Any]
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A declaration that can be used.
+
+    Attributes:
+        name: of the source, in its route.
+        proof: what its requests have to show.
+        keys: any of them will do.
+        command: an expression for each field of the command.
+        each: finds the events in a body; None where the body is the one event.
+        when: whether an event is about the end of a conversation; None where each is.
+        respond: `async` once the command is queued, `sync` once it is carried out.
+    """
+
+    name: str
+    proof: Proof
+    keys: Keys = field(repr=False)
+    command: Mapping[str, Expression]
+    each: Expression | None = None
+    when: Expression | None = None
+    respond: str = "async"
+
+    def verify(self, request: HttpRequest, now: float, base_url: str | None = None) -> None:
+        """Refuse a request that does not come from the source.
+
+        Args:
+            request: what came.
+            now: seconds since 1970.
+            base_url: what stands for `https://`, host and stage in the URL that the sender knows.
+
+        Raises:
+            InvalidSignature: nothing proves it.
+        """
+        check(self.proof, self.keys, request, now, base_url)
+
+    def events(self, request: HttpRequest) -> list[Payload | None]:
+        """What each event of a request would have as a command; None for those that are to be ignored.
+
+        Whether these are valid commands is for `Command.parse` to tell.
+
+        Raises:
+            UnsupportedMediaType: the body is declared to be neither JSON nor a form.
+            InvalidRequest: the body is neither, or does not fit the declaration; holds nothing of the body.
+        """
+        body = _decoded(request)
+        found = body if self.each is None else self._find("each", self.each, body)
+        events = [body] if self.each is None else found
+        if not isinstance(events, list) or len(events) > MOST_EVENTS:
+            raise InvalidRequest.of_fields(
+                FieldError("each", f"must be a list of at most {MOST_EVENTS} events")
+            )
+        return [self._payload(event) for event in events]
+
+    def _payload(self, event: object) -> Payload | None:
+        if self.when is not None and _is_nothing(self._find("when", self.when, event)):
+            return None
+        return {name: self._find(name, expression, event) for name, expression in self.command.items()}
+
+    @staticmethod
+    def _find(name: str, expression: Expression, payload: object) -> Any:  # noqa: ANN401 - any JSON
+        try:
+            return expression.search(payload)
+        except EvaluationError as error:
+            raise InvalidRequest.of_fields(FieldError(name, str(error))) from None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSecret:
+    """What the secret of the webhooks holds. Equal if the texts say the same.
+
+    Attributes:
+        keys: the signing keys of the route of our own.
+        sources: by their names.
+        invalid: why a declaration cannot be used, by its name, or its position where that is no name.
+        unreadable_keys: positions of those signing keys that authenticate nobody.
+    """
+
+    keys: Keys = field(repr=False)
+    sources: Mapping[str, Source]
+    invalid: Mapping[str, str]
+    unreadable_keys: tuple[int, ...] = ()
+
+    def authenticate(self, request: HttpRequest, now: float, base_url: str | None = None) -> Source:
+        """The source that a request comes from, as its route and its proof say.
+
+        Raises:
+            InvalidSignature: nothing proves it, or there is no such source; neither takes longer.
+        """
+        source = self.sources.get(request.source or "", _NOBODY)
+        source.verify(request, now, base_url)
+        return source
+
+
+_NOBODY = Source("", Proof("none"), (), {})
+"""A source that nobody is: what asks for an unknown one is refused in the same way and time."""
+
+
+def parse_webhook_secret(text: str) -> WebhookSecret:
+    """Read `{"keys": ["whsec_…", …], "sources": {"name": {…}, …}}`; either may be missing.
+
+    A key or a declaration that cannot be used is left out and named: the others go on working.
+
+    Raises:
+        ValueError: it holds neither a key nor a source; the message holds nothing of it.
+    """
+    try:
+        secret = json.loads(text)
+    except (ValueError, RecursionError):
+        # Without its cause, which holds the whole text.
+        raise ValueError("the secret of the signing keys is not JSON") from None
+    secret = secret if isinstance(secret, dict) else {}
+    keys = [_signing_key(entry) for entry in _as(list, secret.get("keys"))]
+    declarations: dict[str, object] = _as(dict, secret.get("sources"))
+    if not any(keys) and not declarations:
+        raise ValueError("the secret of the signing keys holds no key")
+    sources, invalid = {}, {}
+    for position, (name, declaration) in enumerate(declarations.items()):
+        is_name = SOURCE_NAME.fullmatch(name) is not None
+        try:
+            if not is_name:
+                raise ValueError(f"its name must match {SOURCE_NAME.pattern}")  # noqa: TRY301 - one place tells all reasons
+            sources[name] = parse_source(name, declaration)
+        except ValueError as error:
+            # What is no name may be anything, and is not repeated.
+            invalid[name if is_name else f"#{position}"] = str(error)
+    if secret.get("sources") and not declarations:
+        invalid["sources"] = "must be an object"
+    return WebhookSecret(
+        tuple(filter(None, keys)),
+        sources,
+        invalid,
+        tuple(position for position, key in enumerate(keys) if key is None),
+    )
+
+
+def parse_source(name: str, declaration: object) -> Source:
+    """Check and compile one declaration.
+
+    Raises:
+        ValueError: everything that is wrong with it, by field; holds nothing of it.
+    """
+    if name == _RESERVED:
+        raise ValueError("its name is taken by a route of our own")
+    if not isinstance(declaration, dict):
+        raise ValueError("must be an object")  # noqa: TRY004 - whoever asks wants one kind of error
+    given = _checked("", "source", _with_preset(declaration))
+    command = _checked("command.", "command", given["command"])
+    if command["execution_sid"] is None and command["contact"] is None:
+        raise ValueError("command must have execution_sid or contact")
+    proof = _proof(given["verify"] or {})
+    expressions = {
+        field: _expression(field, text)
+        for field, text in (
+            ("each", given["each"]),
+            ("when", given["when"]),
+            *((f"command.{field}", text) for field, text in command.items()),
+        )
+        if text is not None
+    }
+    each, when = expressions.pop("each", None), expressions.pop("when", None)
+    if passes(each, [*expressions.values(), *([when] if when else [])]) > MOST_PASSES:
+        raise ValueError("its expressions could take too long")
+    return Source(
+        name,
+        proof,
+        tuple(_key(proof.type, position, key) for position, key in enumerate(given["keys"])),
+        {field.removeprefix("command."): expression for field, expression in expressions.items()},
+        each,
+        when,
+        given["respond"] or "async",
+    )
+
+
+@cache
+def presets() -> dict[str, Declaration]:
+    """The declarations that ship with the function, each without what only its user can know."""
+    shipped: dict[str, Declaration] = json.loads(Path(__file__).with_name("presets.json").read_bytes())
+    return shipped
+
+
+def _with_preset(declaration: Declaration) -> Declaration:
+    said = {field: value for field, value in declaration.items() if value is not None}
+    if (name := said.get("preset")) is None:
+        return said
+    if not isinstance(name, str) or name not in presets():
+        raise ValueError(f"preset must be one of {', '.join(presets())}")
+    preset = presets()[name]
+    command = said.get("command", {})
+    if isinstance(command, dict):
+        own = {field: expression for field, expression in command.items() if expression is not None}
+        said["command"] = preset["command"] | own
+    return preset | said
+
+
+def _proof(verify: Declaration) -> Proof:
+    said = {field: value for field, value in verify.items() if value is not None}
+    kind = said.setdefault("type", "standard")
+    if not isinstance(kind, str) or kind not in _schema()["$defs"]:
+        raise ValueError(f"verify.type must be one of {', '.join(_schema()['$defs'])}")
+    _checked("verify.", kind, said)
+    said = _DEFAULTS.get(kind, {}) | said
+    for header in said.keys() & {"header", "timestamp_header"}:
+        said[header] = said[header].lower()
+    proof = Proof(**said)
+    if "{body}" not in proof.signed:
+        raise ValueError("verify.signed must have {body}, or anybody could change it")
+    if ("{timestamp}" in proof.signed) != (proof.timestamp_header is not None):
+        raise ValueError("verify.timestamp_header and {timestamp} in verify.signed must come together")
+    return proof
+
+
+def _expression(field: str, text: str) -> Expression:
+    try:
+        return Expression.compile(text)
+    except ValueError as error:
+        raise ValueError(f"{field} {error}") from None
+
+
+def _key(kind: str, position: int, text: str) -> bytes:
+    try:
+        return parse_key(kind, text)
+    except ValueError as error:
+        raise ValueError(f"keys.{position} {error}") from None
+
+
+def _signing_key(entry: object) -> bytes | None:
+    try:
+        return parse_key("standard", entry) if isinstance(entry, str) else None
+    except ValueError:
+        return None
+
+
+def _decoded(request: HttpRequest) -> object:
+    """The JSON of a body, or the fields of a form: one that comes more than once is a list."""
+    if not request.is_form and request.media_type not in ("", "application/json"):
+        raise UnsupportedMediaType("the body must be application/json or application/x-www-form-urlencoded")
+    body = request.body()
+    if not body:
+        raise InvalidRequest("the body is empty")
+    if len(body) > LARGEST_BODY:
+        raise InvalidRequest(f"the body is larger than {LARGEST_BODY} bytes")
+    if not request.is_form:
+        return parse_json(body)
+    fields: dict[str, list[str]] = {}
+    try:
+        for name, value in form_fields(body):
+            fields.setdefault(name, []).append(value)
+    except ValueError:
+        raise InvalidRequest("the body is not a form") from None
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+def _is_nothing(value: object) -> bool:
+    """What JMESPath takes for false. Not so the number 0, which to Python equals False."""
+    return value is None or value is False or value in ("", [], {})
+
+
+def _as(kind: type[Any], value: object) -> Any:  # noqa: ANN401 - of the kind
+    return value if isinstance(value, kind) else kind()
+
+
+@cache
+def _schema() -> Declaration:
+    schema: Declaration = json.loads(Path(__file__).with_name("source.schema.json").read_bytes())
+    return schema
+
+
+@cache
+def _check(part: str) -> Callable[[object], Declaration]:
+    """Checks a part of a declaration: `oneOf` could not tell what is wrong with it."""
+    schema = _schema()
+    properties = schema["properties"]
+    if part == "source":
+        inner = {"verify": {"type": ["object", "null"]}, "command": {"type": "object"}}
+        return compiled(schema | {"$defs": {}, "properties": properties | inner})
+    if part == "command":
+        return compiled({rule: value for rule, value in properties["command"].items() if rule != "anyOf"})
+    return compiled(schema["$defs"][part])
+
+
+def _checked(prefix: str, part: str, given: Declaration) -> Declaration:
+    try:
+        return _check(part)(given)
+    except InvalidRequest as refusal:
+        raise ValueError(
+            "; ".join(f"{prefix}{field} {message}" for field, message in refusal.errors)
+        ) from None
