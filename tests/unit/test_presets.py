@@ -13,8 +13,8 @@ from conftest import sample
 from twilio.request_validator import RequestValidator
 
 from end_conversation.command import Command
-from end_conversation.triggers.proof import InvalidSignature, Proof
-from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.proof import Proof
+from end_conversation.triggers.request import HttpRequest, InvalidSignature
 from end_conversation.triggers.sources import (
     Source,
     WebhookSecret,

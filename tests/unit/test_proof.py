@@ -15,8 +15,8 @@ from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
 
 from end_conversation.triggers import proof
-from end_conversation.triggers.proof import InvalidSignature, Proof, check, parse_key
-from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.proof import Proof, check, parse_key
+from end_conversation.triggers.request import HttpRequest, InvalidSignature
 
 NOW = 1772444469.0
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from end_conversation.command import SCHEMA, Command
 from end_conversation.errors import InvalidRequest
-from end_conversation.triggers.proof import InvalidSignature, Proof
-from end_conversation.triggers.request import FORM, HttpRequest, UnsupportedMediaType
+from end_conversation.triggers.proof import Proof
+from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignature, UnsupportedMediaType
 from end_conversation.triggers.sources import (
     LARGEST_BODY,
     MOST_EVENTS,

@@ -23,9 +23,7 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.invocation import Request
-from end_conversation.triggers.proof import InvalidSignature
-from end_conversation.triggers.request import HttpRequest, UnsupportedMediaType
-from end_conversation.triggers.webhook import verifier
+from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation
@@ -111,6 +109,8 @@ def _payload(invocation: Invocation, request: HttpRequest) -> object:
 
 def _check_signature(invocation: Invocation, request: HttpRequest) -> None:
     """Let only those through who have a signing key, before anything that they sent is looked into."""
+    from end_conversation.triggers.webhook import verifier  # noqa: PLC0415 - only webhooks wait for it
+
     config = invocation.service().config
     if config.webhook_secret_id is None:
         raise InvalidSignature("no_keys_configured")

@@ -25,6 +25,30 @@ class UnsupportedMediaType(RequestRejected):
     code = "unsupported_media_type"
 
 
+class InvalidSignature(RequestRejected):
+    """Nothing proves that a holder of a key sent the request; what is wrong, only the log tells.
+
+    Attributes:
+        cause: a word of ours, and nothing that the sender chose.
+    """
+
+    code = "invalid_signature"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("the request is not signed as it has to be")
+        self.cause = cause
+
+    @property
+    def facts(self) -> dict[str, int | str | None]:
+        """The cause."""
+        return {"cause": self.cause}
+
+    @property
+    def is_by_secret(self) -> bool:
+        """Whether another secret might have let the request through, and nothing else is wrong with it."""
+        return self.cause in ("signature_unknown", "source_unknown")
+
+
 class HttpRequest:
     """What a caller sent, as far as anybody asks.
 

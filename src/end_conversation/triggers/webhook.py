@@ -12,7 +12,8 @@ from end_conversation.aws import client
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import logger
 from end_conversation.secret import Secret
-from end_conversation.triggers.proof import InvalidSignature, Keys, Proof, check
+from end_conversation.triggers.proof import Keys, Proof, check
+from end_conversation.triggers.request import InvalidSignature
 from end_conversation.triggers.sources import parse_webhook_secret
 
 if TYPE_CHECKING:
