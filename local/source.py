@@ -116,6 +116,7 @@ def event_of(data: bytes, name: str | None, secret: WebhookSecret, base_url: str
     path = f"/webhooks/{name}"
     return {
         "rawPath": urlsplit(base_url).path + path,
+        "rawQueryString": "",
         "routeKey": "POST /webhooks/{source}",
         "headers": {"content-type": FORM if document is None else "application/json"},
         "pathParameters": {"source": name},

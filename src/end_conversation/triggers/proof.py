@@ -9,6 +9,7 @@ import hmac
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
@@ -156,7 +157,7 @@ def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url:
     """What is signed: the template of a proof of the type `hmac`, filled in."""
     fillers: dict[str, Callable[[], bytes]] = {
         "timestamp": timestamp.encode,
-        "method": (request.method or "").encode,
+        "method": partial(_bytes, request.method or ""),
         "url": lambda: request.url(base_url).encode(),
         "body": request.body,
     }
