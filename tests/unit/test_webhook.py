@@ -20,8 +20,8 @@ from end_conversation import app
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.triggers import webhook
-from end_conversation.triggers.proof import InvalidSignature, Keys, Proof, check, sign_standard
-from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.proof import Keys, Proof, check, sign_standard
+from end_conversation.triggers.request import HttpRequest, InvalidSignature
 from end_conversation.triggers.sources import parse_webhook_secret
 from end_conversation.triggers.webhook import (
     FAILURE_PAUSE,

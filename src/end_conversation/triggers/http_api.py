@@ -32,8 +32,7 @@ from end_conversation.invocation import Request, keys_of
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
 from end_conversation.queues import send
-from end_conversation.triggers.proof import InvalidSignature
-from end_conversation.triggers.request import HttpRequest, UnsupportedMediaType
+from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation

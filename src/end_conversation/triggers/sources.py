@@ -311,10 +311,9 @@ def _check(part: str) -> Callable[[object], Declaration]:
     properties = schema["properties"]
     if part == "source":
         inner = {"verify": {"type": ["object", "null"]}, "command": {"type": "object"}}
-        return compiled(schema | {"$defs": {}, "properties": properties | inner})
-    if part == "command":
-        return compiled({rule: value for rule, value in properties["command"].items() if rule != "anyOf"})
-    return compiled(schema["$defs"][part])
+        kept = {rule: value for rule, value in schema.items() if rule not in ("anyOf", "$defs")}
+        return compiled(kept | {"properties": properties | inner})
+    return compiled(properties["command"] if part == "command" else schema["$defs"][part])
 
 
 def _checked(prefix: str, part: str, given: Declaration) -> Declaration:

@@ -12,7 +12,8 @@ from end_conversation.aws import client
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import count, logger
 from end_conversation.secret import Secret
-from end_conversation.triggers.proof import InvalidSignature, Proof, check
+from end_conversation.triggers.proof import Proof, check
+from end_conversation.triggers.request import InvalidSignature
 from end_conversation.triggers.sources import Source, WebhookSecret, parse_webhook_secret
 
 if TYPE_CHECKING:
