@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from end_conversation.aws import client
 from end_conversation.config import Config
 from end_conversation.errors import (
-    CredentialsUnavailable,
     EndConversationError,
     ExecutionNotFound,
     FlowNotAllowed,
@@ -75,11 +74,7 @@ class Service:
             RequestRejected: it will never be carried out.
         """
         self.check_allowed(command.flow_sid)
-        try:
-            self.accounts.get(command.account_sid, deadline)
-        except CredentialsUnavailable:
-            # Whoever takes it from the queue will be able to tell, or try again.
-            return
+        self.accounts.check_allowed(command.account_sid, deadline)
 
     def end_conversation(
         self, command: Command, deadline: Deadline, retries: Retries
