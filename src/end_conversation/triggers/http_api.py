@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
-    WORST_FIRST,
     AccountNotAllowed,
     ConfigurationError,
     CredentialsRejected,
@@ -153,10 +152,10 @@ def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, 
         outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **keys), requests))
     for outcome in outcomes:
         invocation.publish_later(outcome, keys.get("source"))
-    worst = min(outcomes, key=lambda outcome: badness(outcome.error) if outcome.error else len(WORST_FIRST))
-    if worst.error is not None:
+    if failures := [(outcome.error, outcome) for outcome in outcomes if outcome.error is not None]:
+        error, worst = min(failures, key=lambda failure: badness(failure[0]))
         told = worst.told() | {"failed": worst.failures()} if worst.failed else None
-        return _problem(worst.error, keys["request_id"], told)
+        return _problem(error, keys["request_id"], told)
     results = [outcome.told() for outcome in outcomes]
     return _answer(HTTPStatus.OK, results[0] if len(results) == 1 else {"results": results})
 
