@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from end_conversation.aws import CALL_LIMIT, client
 from end_conversation.deadline import call_within
-from end_conversation.errors import ConfigurationError
 from end_conversation.observability import count, logger
 
 if TYPE_CHECKING:
@@ -83,15 +82,13 @@ def _put(
         answer = call_within(
             min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)
         )
-    except (BotoCoreError, ConfigurationError, TimeoutError) as error:
-        return entries, type(error).__name__
+        codes = [outcome.get("ErrorCode") for outcome in answer["Entries"]]
+        failed = [entry for entry, code in zip(entries, codes, strict=True) if code]
     except ClientError as error:
         return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
-    outcomes = list(zip(entries, answer["Entries"], strict=True))
-    codes = [outcome.get("ErrorCode") for _, outcome in outcomes]
-    return [entry for entry, outcome in outcomes if outcome.get("ErrorCode")], next(
-        filter(None, codes), ""
-    ) or ""
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the commands' outcomes stay as they are
+        return entries, type(error).__name__
+    return failed, next(filter(None, codes), "") or ""
 
 
 def _batches(
