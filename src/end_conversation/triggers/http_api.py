@@ -164,28 +164,44 @@ def _accept(
     invocation: Invocation, requests: list[Request], queue_url: str, keys: dict[str, Any]
 ) -> dict[str, Any]:
     """The answer once all of the commands are in the queue, to be carried out later."""
-    command: Command | None = None
     commands: list[Command] = []
-    try:
-        with invocation.reporting(keys):
-            for request in requests:
+    for request in requests:
+        command: Command | None = None
+        try:
+            with invocation.reporting(keys):
                 command = Command.parse(*request)
                 invocation.service.check_acceptable(command, invocation.deadline)
-                commands.append(command)
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-                bodies = [json.dumps(command.to_json()) for command in commands]
-                sending = threads.map(lambda body: send(queue_url, body, invocation.deadline), bodies)
-                message_ids = list(sending)
+        except EndConversationError as error:
+            invocation.publish_later(Outcome(command, error=error), keys.get("source"))
+            return _problem(error, keys["request_id"])
+        commands.append(command)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        message_ids = list(
+            threads.map(lambda command: _queue(invocation, command, queue_url, keys), commands)
+        )
+    for told in message_ids:
+        if isinstance(told, EndConversationError):
+            # Those that are queued are carried out all the same, once more when the sender comes again.
+            return _problem(told, keys["request_id"])
+    ids = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
+    headers = {"preference-applied": "respond-async"}
+    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **ids}, headers=headers)
+
+
+def _queue(
+    invocation: Invocation, command: Command, queue_url: str, keys: dict[str, Any]
+) -> str | EndConversationError:
+    """SQS's id of the command's message, or why there is none; both are logged."""
+    keys = keys | keys_of(command)
+    try:
+        with invocation.reporting(keys):
+            message_id = send(queue_url, json.dumps(command.to_json()), invocation.deadline)
     except EndConversationError as error:
         invocation.publish_later(Outcome(command, error=error), keys.get("source"))
-        return _problem(error, keys["request_id"])
-    count("CommandsQueued", len(commands))
-    for command, message_id in zip(commands, message_ids, strict=True):
-        queued = keys | keys_of(command) | {"message_id": message_id}
-        logger.info("command_queued", extra=invocation.named(queued))
-    told = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
-    headers = {"preference-applied": "respond-async"}
-    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **told}, headers=headers)
+        return error
+    count("CommandsQueued")
+    logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
+    return message_id
 
 
 def _prefers_async(request: HttpRequest) -> bool:
@@ -193,8 +209,10 @@ def _prefers_async(request: HttpRequest) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc7240#section-2
     """
-    preferences = _QUOTED.sub("", ",".join(request.header("prefer"))).split(",")
-    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+    # An empty value is as good as none, and what else is quoted may hold anything.
+    header = _QUOTED.sub(lambda quoted: "" if quoted[0] == '""' else "?", ",".join(request.header("prefer")))
+    preferences = (each.partition(";")[0].strip().lower() for each in header.split(","))
+    return any(re.fullmatch(r"respond-async(\s*=)?", preference) for preference in preferences)
 
 
 def _payload(request: HttpRequest) -> object:
