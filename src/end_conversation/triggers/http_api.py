@@ -34,6 +34,7 @@ from end_conversation.queues import send
 from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from end_conversation.deadline import Deadline
     from end_conversation.invocation import Invocation
     from end_conversation.triggers.sources import Source
 
@@ -48,6 +49,9 @@ SOURCE_ROUTE = "/webhooks/{source}"
 
 SIDE_BY_SIDE = 10
 """Commands of one request that are worked on at once."""
+
+QUEUEING_LIMIT = 4.0
+"""Seconds for putting commands into the queue: some senders give up after 5."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -175,9 +179,10 @@ def _accept(
             invocation.publish_later(Outcome(command, error=error), keys.get("source"))
             return _problem(error, keys["request_id"])
         commands.append(command)
+    deadline = invocation.deadline.within(QUEUEING_LIMIT)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         message_ids = list(
-            threads.map(lambda command: _queue(invocation, command, queue_url, keys), commands)
+            threads.map(lambda command: _queue(invocation, command, queue_url, deadline, keys), commands)
         )
     for told in message_ids:
         if isinstance(told, EndConversationError):
@@ -189,13 +194,13 @@ def _accept(
 
 
 def _queue(
-    invocation: Invocation, command: Command, queue_url: str, keys: dict[str, Any]
+    invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, keys: dict[str, Any]
 ) -> str | EndConversationError:
     """SQS's id of the command's message, or why there is none; both are logged."""
     keys = keys | keys_of(command)
     try:
         with invocation.reporting(keys):
-            message_id = send(queue_url, json.dumps(command.to_json()), invocation.deadline)
+            message_id = send(queue_url, json.dumps(command.to_json()), deadline)
     except EndConversationError as error:
         invocation.publish_later(Outcome(command, error=error), keys.get("source"))
         return error
