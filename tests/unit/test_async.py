@@ -351,6 +351,7 @@ def test_a_queue_that_refuses(function: Function, sqs: Sqs, error: str, status: 
 )
 def test_a_queue_that_hangs(function: Function, sqs: Sqs, fault: dict[str, Any], seconds: float) -> None:
     """The answer comes in time, also for a sender that waits 5 seconds; the log says what SQS may have."""
+    function(asked_for("http", command()))
     vars(sqs).update(fault)
     began = time.monotonic()
     line = unavailable(function, function(asked_for("http", command()), seconds=seconds))
