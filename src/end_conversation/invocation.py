@@ -68,8 +68,7 @@ class Invocation:
         seconds = min(context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN, at_most)
         try:
             self._bus = service().config.outcome_event_bus
-        except EndConversationError:
-            # Every command asks for the service again, and reports it.
+        except Exception:  # noqa: BLE001 - every command asks for the service again, and reports what is wrong
             self._bus = None
         self._publish_by = Deadline(seconds)
         self.deadline = Deadline(seconds - PUBLISHING_TIME) if self._bus else self._publish_by

@@ -54,8 +54,11 @@ class Service:
         Raises:
             CredentialsUnavailable: the first request has to try again.
         """
-        with ThreadPoolExecutor(1) as threads:
+        with ThreadPoolExecutor(2) as threads:
             threads.submit(self._connections.open, deadline.remaining())
+            if self.config.outcome_event_bus is not None:
+                # Made later, it would take its time from the second that is kept for publishing.
+                threads.submit(client, "events")
             self.accounts.default.credentials.get(deadline)
 
     def check_allowed(self, flow_sid: str) -> None:
