@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
 from local import poller, rie, signing
+from local.executions import ACCOUNT_SID
 from local.gateway import Response, event_of, refusal, response_of
 from local.page import Page
 from local.rie import MAX_EVENT_BYTES, Emulated, InProcess, Outcome
@@ -150,11 +151,13 @@ def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
     yield ""
     yield f"To read and to try in a browser: {url}"
     yield "End an Execution:"
-    executions = list(islice(ready.studio.executions.all("active"), 3))
-    for execution in executions:
+    own = (one for one in ready.studio.executions.all("active") if one.account_sid == ACCOUNT_SID)
+    executions = list(islice(own, 2))
+    for execution, more in zip(executions, ("", " -H 'prefer: respond-async'"), strict=True):
         command = json.dumps({"flow_sid": execution.flow_sid, "execution_sid": execution.sid})
-        yield f"  curl -i {url}/conversations/end -H 'content-type: application/json' -d '{command}'"
+        yield f"  curl -i {url}/conversations/end -H 'content-type: application/json'{more} -d '{command}'"
     yield f"Webhooks ({url}{signing.ROUTE}) are signed with the key {signing.KEY}"
+    yield f"Sources ({url}/webhooks/…), with samples on the page: {', '.join(signing.SECRET['sources'])}"
     yield "Look at one:"
     for execution in executions[:1]:
         yield f"  curl -u {':'.join(API_KEY)} {execution.shown(ready.studio.url)['url']}"
