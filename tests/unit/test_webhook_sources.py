@@ -528,6 +528,13 @@ def test_json_that_is_no_object_is_no_event(function: Function, body: str) -> No
     assert told(function(sent("crm", body))) == (200, {"status": "ignored"})
 
 
+def test_null_is_ignored_by_sources_only(function: Function) -> None:
+    """On our own routes it is no command."""
+    for event in (own(None), sample("http") | {"body": "null"}):
+        assert refused(function, event, 400)["code"] == "invalid_request"
+    assert function.metrics == {"RequestsRejected": 1}
+
+
 def test_no_key_is_compared_before_the_body_is_known_to_be_one(function: Function) -> None:
     """What the event says is base64, and is not, is refused as a stranger's."""
     assert refused(function, sent("crm", "!!!", isBase64Encoded=True)) == UNAUTHORIZED

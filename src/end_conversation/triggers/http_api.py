@@ -113,7 +113,9 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     except EndConversationError as error:
         invocation.publish_later(Outcome(None, error=error), keys.get("source"))
         return _problem(error, request.request_id)
-    requests = [Request(payload, request.sent_at) for payload in payloads if payload is not None]
+    # Only a source's events can be ignored: on the routes of our own, null is no command.
+    meant = payloads if source is None else [payload for payload in payloads if payload is not None]
+    requests = [Request(payload, request.sent_at) for payload in meant]
     if ignored := len(payloads) - len(requests):
         count("WebhooksIgnored", ignored)
     if not requests:
