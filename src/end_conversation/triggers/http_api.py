@@ -186,6 +186,8 @@ def _accept(
         message_ids = list(
             threads.map(lambda command: _queue(invocation, command, queue_url, deadline, keys), commands)
         )
+    if queued := sum(isinstance(told, str) for told in message_ids):
+        count("CommandsQueued", queued)
     for told in message_ids:
         if isinstance(told, EndConversationError):
             # Those that are queued are carried out all the same, once more when the sender comes again.
@@ -206,7 +208,6 @@ def _queue(
     except EndConversationError as error:
         invocation.publish_later(Outcome(command, error=error), keys.get("source"))
         return error
-    count("CommandsQueued")
     logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
     return message_id
 
