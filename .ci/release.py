@@ -1,8 +1,8 @@
 """Builds a release, dist/end-conversation-VERSION.zip, and shows that its bytes come from the last commit.
 
-`sam build` runs twice: here, and in another folder with nothing but what is committed. Where the results differ, a
-file here is not committed, or the build depends on its place. What is released is unpacked and deployed as it
-is: `sam deploy` finds .aws-sam/build by itself.
+`sam build` runs twice: here, and in another folder with nothing but what is committed. Where the results
+differ, a file here is not committed, or the build depends on its place. A release is deployed from where it
+is unpacked: `sam deploy` finds .aws-sam/build by itself.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def pack(files: dict[str, bytes], target: Path) -> None:
-    """Write a zip that depends on nothing but the files: not compressed, since zlib's output differs by version."""
+    """Write a zip whose bytes depend on the files only: uncompressed, since zlib versions differ."""
     with ZipFile(target, "w", ZIP_STORED) as archive:
         for name, data in files.items():
             entry = ZipInfo(name)
