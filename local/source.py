@@ -19,14 +19,13 @@ from urllib.parse import urlsplit
 from end_conversation.command import Command
 from end_conversation.errors import EndConversationError, InvalidRequest
 from end_conversation.triggers.proof import (
-    InvalidSignature,
     form_fields,
     sign_hmac,
     sign_standard,
     sign_twilio,
     signed_content,
 )
-from end_conversation.triggers.request import FORM, HttpRequest
+from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignature
 from end_conversation.triggers.sources import Source, WebhookSecret, parse_webhook_secret
 from local.terminal import styled
 
@@ -117,6 +116,7 @@ def event_of(data: bytes, name: str | None, secret: WebhookSecret, base_url: str
     path = f"/webhooks/{name}"
     return {
         "rawPath": urlsplit(base_url).path + path,
+        "rawQueryString": "",
         "routeKey": "POST /webhooks/{source}",
         "headers": {"content-type": FORM if document is None else "application/json"},
         "pathParameters": {"source": name},

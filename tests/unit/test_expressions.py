@@ -153,20 +153,16 @@ def test_refused(text: str, complaint: str) -> None:
         "|".join(["{a:@,b:@}.*[]"] * 9),
         "|".join(["values({a:@,b:@})[]"] * 9),
         f"join('{'x' * 900}', [*].a) | join('', [@]) | to_string(@) | join('{'x' * 50}', [@])",
-        f"[*].'{'x' * 500}' | join('', @)",
+        f"map(&'{'x' * 500}', @) | join('', @)",
         "map(&to_string([@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@]), @)",
         "[*].[" + ",".join(["@"] * 80) + "]",
-        "[" + ",".join(["[*].a"] * 40) + "]",
+        "[" + ",".join(["[*].a"] * 60) + "]",
         "powertools_base64_gzip(powertools_base64_gzip(a)) | to_string(@)",
     ],
 )
 def test_what_could_grow_is_measured(text: str) -> None:
     """Doubling again and again, constants for each element, and visits to each element add up."""
-    try:
-        cost = Expression.compile(text)
-    except ValueError:
-        return
-    assert passes(None, [cost]) > MOST_PASSES
+    assert passes(None, [Expression.compile(text)]) > MOST_PASSES
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,8 +15,8 @@ from conftest import sample
 from twilio.request_validator import RequestValidator
 
 from end_conversation.command import Command
-from end_conversation.triggers.proof import InvalidSignature, Proof
-from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.proof import Proof
+from end_conversation.triggers.request import HttpRequest, InvalidSignature
 from end_conversation.triggers.sources import (
     Source,
     WebhookSecret,
@@ -23,8 +25,10 @@ from end_conversation.triggers.sources import (
     presets,
 )
 from local import signing
+from local.samples import EVENTS
 from local.signing import renewed
 
+DOCS = EVENTS.parent / "docs"
 NOW = 1772444469.0
 """When the samples were received."""
 FLOW_SID = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
@@ -248,6 +252,19 @@ def test_a_preset_alone_is_not_a_declaration() -> None:
     ]:
         with pytest.raises(ValueError, match=f"^{reason}$"):
             parse_source("x", preset)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [DOCS / "sources.md", *sorted((DOCS / "sources").glob("*.md"))],
+    ids=lambda page: page.stem,
+)
+def test_the_declarations_in_the_docs_are_valid(page: Path) -> None:
+    """As they stand there, but for the keys and the Flow."""
+    blocks = re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)
+    secrets = [parse_webhook_secret(block) for block in blocks if '"sources"' in block]
+    assert secrets
+    assert all(found.sources and not found.invalid for found in secrets)
 
 
 @pytest.mark.parametrize("name", SAMPLES.values())

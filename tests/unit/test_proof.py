@@ -15,8 +15,8 @@ from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
 
 from end_conversation.triggers import proof
-from end_conversation.triggers.proof import InvalidSignature, Proof, check, parse_key
-from end_conversation.triggers.request import HttpRequest
+from end_conversation.triggers.proof import Proof, check, parse_key
+from end_conversation.triggers.request import HttpRequest, InvalidSignature
 
 NOW = 1772444469.0
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -482,14 +482,20 @@ header_values = (
     ),
     body=st.text() | st.none(),
     encoded=st.booleans(),
-    query=st.text(max_size=20) | st.none(),
+    url=st.dictionaries(
+        st.sampled_from(["rawPath", "rawQueryString", "multiValueQueryStringParameters"]),
+        st.text(max_size=9)
+        | st.just("\ud800")
+        | st.none()
+        | st.dictionaries(st.just("\ud800"), st.text() | st.none()),
+    ),
 )
 def test_forgeries_are_refused_whatever_they_are(
-    what: Proof, headers: dict[str, Any], body: str | None, query: str | None, *, encoded: bool
+    what: Proof, headers: dict[str, Any], body: str | None, url: dict[str, Any], *, encoded: bool
 ) -> None:
     """By the one error, and never another one."""
     asked = request(headers)
-    asked._event.update(rawQueryString=query, body=body, isBase64Encoded=encoded)
+    asked._event.update(url, body=body, isBase64Encoded=encoded)
     with pytest.raises(InvalidSignature):
         check(what, (KEY,), asked, NOW)
 

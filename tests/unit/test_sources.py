@@ -3,17 +3,21 @@
 import base64
 import json
 import operator
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import FLOW_SID, sample
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from end_conversation.command import SCHEMA, Command
 from end_conversation.errors import InvalidRequest
-from end_conversation.triggers.proof import InvalidSignature, Proof
-from end_conversation.triggers.request import FORM, HttpRequest, UnsupportedMediaType
+from end_conversation.triggers import sources
+from end_conversation.triggers.proof import Proof
+from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignature, UnsupportedMediaType
 from end_conversation.triggers.sources import (
     LARGEST_BODY,
     MOST_EVENTS,
@@ -21,7 +25,11 @@ from end_conversation.triggers.sources import (
     parse_source,
     parse_webhook_secret,
 )
+from local import signing
 
+SOURCE_SCHEMA: dict[str, Any] = json.loads(
+    Path(sources.__file__).with_name("source.schema.json").read_bytes()
+)
 NOW = 1772444469.0
 KEY = "0123456789abcdef"
 OWN_KEY = "whsec_" + base64.b64encode(bytes(24)).decode()
@@ -230,6 +238,24 @@ def test_a_declaration_that_makes_no_sense_disables_itself_alone(declaration: ob
     assert dict(secret.invalid) == {"bad": reason}
     assert (set(secret.sources), secret.keys) == ({"good"}, (bytes(24),))
     assert CANARY not in repr(secret)
+
+
+BEYOND_THE_SCHEMA = re.compile(
+    r"keys.0 must be |preset must be |verify.type|.*(JMESPath|function|deeply|too long|anybody|come together)"
+)
+
+
+@pytest.mark.parametrize(("declaration", "reason"), INVALID)
+def test_the_schema_says_the_same(declaration: object, reason: str) -> None:
+    """As far as a schema can, for editors that check a declaration while it is written."""
+    validator = Draft202012Validator(SOURCE_SCHEMA)
+    validator.check_schema(SOURCE_SCHEMA)
+    assert validator.is_valid(TOKEN)
+    assert all(map(validator.is_valid, signing.SECRET["sources"].values()))
+    # Python's `$` lets a line break through, unlike the one that JSON Schema means.
+    assert (
+        not validator.is_valid(declaration) or BEYOND_THE_SCHEMA.match(reason) or r"X\n" in str(declaration)
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,15 @@ import hmac
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from end_conversation.command import parse_date_time
-from end_conversation.errors import InvalidRequest, RequestRejected
+from end_conversation.errors import InvalidRequest
+from end_conversation.triggers.request import InvalidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,30 +41,6 @@ _PORT = re.compile(r":\d+$", re.ASCII)
 _UNIX = {"unix": (re.compile(r"\d{1,12}", re.ASCII), 1), "unix-ms": (re.compile(r"\d{1,15}", re.ASCII), 1000)}
 _TWILIO_ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 _MOST_FORM_FIELDS = 1000
-
-
-class InvalidSignature(RequestRejected):
-    """Nothing proves that a holder of a key sent the request; what is wrong, only the log tells.
-
-    Attributes:
-        cause: a word of ours, and nothing that the sender chose.
-    """
-
-    code = "invalid_signature"
-
-    def __init__(self, cause: str) -> None:
-        super().__init__("the request is not signed as it has to be")
-        self.cause = cause
-
-    @property
-    def facts(self) -> dict[str, int | str | None]:
-        """The cause."""
-        return {"cause": self.cause}
-
-    @property
-    def is_by_secret(self) -> bool:
-        """Whether another secret might have let the request through, and nothing else is wrong with it."""
-        return self.cause in ("signature_unknown", "source_unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +157,7 @@ def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url:
     """What is signed: the template of a proof of the type `hmac`, filled in."""
     fillers: dict[str, Callable[[], bytes]] = {
         "timestamp": timestamp.encode,
-        "method": (request.method or "").encode,
+        "method": partial(_bytes, request.method or ""),
         "url": lambda: request.url(base_url).encode(),
         "body": request.body,
     }

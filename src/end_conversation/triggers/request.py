@@ -28,6 +28,30 @@ class UnsupportedMediaType(RequestRejected):
     code = "unsupported_media_type"
 
 
+class InvalidSignature(RequestRejected):
+    """Nothing proves that a holder of a key sent the request; what is wrong, only the log tells.
+
+    Attributes:
+        cause: a word of ours, and nothing that the sender chose.
+    """
+
+    code = "invalid_signature"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("the request is not signed as it has to be")
+        self.cause = cause
+
+    @property
+    def facts(self) -> dict[str, int | str | None]:
+        """The cause."""
+        return {"cause": self.cause}
+
+    @property
+    def is_by_secret(self) -> bool:
+        """Whether another secret might have let the request through, and nothing else is wrong with it."""
+        return self.cause in ("signature_unknown", "source_unknown")
+
+
 class HttpRequest:
     """What a caller sent, as far as anybody asks.
 
@@ -82,17 +106,23 @@ class HttpRequest:
             base_url: takes the place of `https://`, the host and all of the path before the route.
         """
         match self._event:
-            case {"rawPath": str(path), "requestContext": {"domainName": str(host)}}:
-                query = self._event.get("rawQueryString") or ""
+            case {
+                "rawPath": str(path),
+                "rawQueryString": str(query),
+                "requestContext": {"domainName": str(host)},
+            }:
+                pass
             case {"requestContext": {"path": str(path), "domainName": str(host)}}:
-                query = urlencode(
-                    self._event.get("multiValueQueryStringParameters") or {}, doseq=True, quote_via=quote
-                )
+                parameters = self._event.get("multiValueQueryStringParameters")
+                parameters = parameters if isinstance(parameters, dict) else {}
+                query = urlencode(parameters, doseq=True, quote_via=quote, errors="replace")
             case _:
                 host = path = query = ""
         if base_url is not None:
             path = (self.route or "").replace("{source}", self.source or "")
-        return f"{base_url or f'https://{host}'}{path}" + (f"?{query}" if query else "")
+        url = f"{base_url or f'https://{host}'}{path}" + (f"?{query}" if query else "")
+        # Without half of a surrogate pair, which no URL has and no signature is of.
+        return url.encode(errors="replace").decode()
 
     @property
     def is_form(self) -> bool:

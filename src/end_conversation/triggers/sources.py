@@ -82,8 +82,7 @@ class Source:
             InvalidRequest: the body is neither, or does not fit the declaration; holds nothing of the body.
         """
         body = _decoded(request)
-        found = body if self.each is None else self._find("each", self.each, body)
-        events = [body] if self.each is None else found
+        events = [body] if self.each is None else self._find("each", self.each, body)
         if not isinstance(events, list) or len(events) > MOST_EVENTS:
             raise InvalidRequest.of_fields(
                 FieldError("each", f"must be a list of at most {MOST_EVENTS} events")
@@ -311,10 +310,9 @@ def _check(part: str) -> Callable[[object], Declaration]:
     properties = schema["properties"]
     if part == "source":
         inner = {"verify": {"type": ["object", "null"]}, "command": {"type": "object"}}
-        return compiled(schema | {"$defs": {}, "properties": properties | inner})
-    if part == "command":
-        return compiled({rule: value for rule, value in properties["command"].items() if rule != "anyOf"})
-    return compiled(schema["$defs"][part])
+        kept = {rule: value for rule, value in schema.items() if rule not in ("anyOf", "$defs")}
+        return compiled(kept | {"properties": properties | inner})
+    return compiled(properties["command"] if part == "command" else schema["$defs"][part])
 
 
 def _checked(prefix: str, part: str, given: Declaration) -> Declaration:
