@@ -82,13 +82,15 @@ def _put(
         answer = call_within(
             min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)
         )
-        codes = [outcome.get("ErrorCode") for outcome in answer["Entries"]]
-        failed = [entry for entry, code in zip(entries, codes, strict=True) if code]
+        outcomes = list(zip(entries, answer["Entries"], strict=True))
+        failed = [
+            (entry, outcome.get("ErrorCode")) for entry, outcome in outcomes if "EventId" not in outcome
+        ]
     except ClientError as error:
         return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the commands' outcomes stay as they are
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost what was done before
         return entries, type(error).__name__
-    return failed, next(filter(None, codes), "") or ""
+    return [entry for entry, _ in failed], next((code for _, code in failed if code), "no error code")
 
 
 def _batches(
