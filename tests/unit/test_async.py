@@ -226,6 +226,19 @@ def test_without_a_queue_the_preference_is_ignored(
     assert not sqs.calls
 
 
+@pytest.mark.parametrize("name", ["QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
+@pytest.mark.parametrize(
+    "value", ["commands", "arn:aws:sqs:us-east-1:123456789012:commands", "https://", "a b"]
+)
+def test_a_queue_that_is_none_is_a_configuration_error(
+    function: Function, environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Found at the request: 500, and the log names the variable."""
+    environment.setenv(name, value)
+    assert function(asked_for("http", command()))["statusCode"] == 500
+    assert [line["detail"] for line in function.logs] == [f"{name} is not the URL of a queue"]
+
+
 def test_a_source_may_answer_synchronously(function: Function, sqs: Sqs) -> None:
     """Where its declaration says so, whatever the request prefers."""
     assert told(function(asked_for("desk", command()))) == (200, {"flow_sid": FLOW_SID, "executions": []})
