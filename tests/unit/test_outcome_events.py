@@ -13,7 +13,7 @@ from doubles import EventBridge, SecretsManager, Sqs
 from jsonschema import Draft4Validator
 from moto.server import ThreadedMotoServer
 
-from end_conversation import aws, events, sweep
+from end_conversation import app, aws, events, sweep
 from end_conversation.errors import EndConversationError
 from end_conversation.triggers import webhook
 from end_conversation.triggers.http_api import STATUS
@@ -605,6 +605,19 @@ def test_without_a_bus_there_is_no_client(
     invoke(function, wrap(of(studio)))
     assert "events" not in made
     assert not bus.calls
+
+
+@pytest.mark.parametrize("setting", ["", BUS])
+def test_the_client_is_made_at_start(environment: pytest.MonkeyPatch, setting: str) -> None:
+    """Where there is a bus: not in the second that is kept for publishing."""
+    environment.setenv("OUTCOME_EVENT_BUS", setting)
+    made: list[str] = []
+    make = boto3.client
+    environment.setattr(
+        aws.boto3, "client", lambda service, **more: made.append(service) or make(service, **more)
+    )
+    app._start("on-demand")
+    assert made.count("events") == bool(setting)
 
 
 def test_no_client_is_made_before_there_is_something_to_publish(
