@@ -152,6 +152,8 @@ class World:
             json.dumps(answer, ensure_ascii=False),
             "".join(traceback.format_exception(error)) if error else "",
         )
+        for outcome in self.around.new_outcomes():
+            self.search(json.dumps(outcome["detail"] | {"conversation_id": None}))
         if error is not None and type(error).__name__ not in ERRORS:
             raise Finding("an error that nobody foresaw") from error
         try:
@@ -169,7 +171,7 @@ class World:
 
     def queued(self) -> list[Any]:
         """Take out what is to be carried out later."""
-        return [json.loads(message["Body"]) for message in self._taken(os.environ["QUEUE_URL"])]
+        return [json.loads(message["Body"]) for message in self._taken(self.around.queue_url)]
 
     def _taken(self, queue: str) -> list[Any]:
         messages: list[Any] = self._sqs.receive_message(
@@ -280,7 +282,7 @@ def world(handler: str | None = None, environment: Mapping[str, str] | None = No
         of_function = around.environment | {
             "ALLOWED_FLOW_SIDS": ",".join(sorted(_MAY_ASK)),
             "SWEEP_FLOW_SIDS": FLOWS[0],
-            "QUEUE_URL": around.aws.sqs().create_queue(QueueName="commands")["QueueUrl"],
+            "TWILIO_ACCOUNT_SECRET_PREFIX": "",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -1,9 +1,7 @@
 """AWS on this machine, with the rule and the queues of template.yaml, whose services fail one by one."""
 
 import json
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ class Cloud(Aws):
     Attributes:
         refused: operations that are answered with 503; may be changed at any time.
         delays: seconds that an operation takes longer; may be changed at any time.
-        happened: how often what of this happened.
+        happened: what of this happened, each time.
         unpublished: the bodies of the calls of PutEvents that were refused.
     """
 
@@ -49,9 +47,8 @@ class Cloud(Aws):
         super().__init__()
         self.refused: set[str] = set()
         self.delays: dict[str, float] = {}
-        self.happened: Counter[str] = Counter()
+        self.happened: list[str] = []
         self.unpublished: list[str] = []
-        self._one_by_one = threading.Lock()
 
     def client(self, service: str) -> Any:
         """A client for any service, for which everything goes right."""
@@ -63,21 +60,19 @@ class Cloud(Aws):
 
     def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "")
-        is_of_function = _OURS not in environ.get("HTTP_USER_AGENT", "")
-        delay = self.delays.get(operation, 0.0) if is_of_function else 0.0
-        time.sleep(delay)
-        # moto's queues lose a message that comes while another is deleted.
-        with self._one_by_one:
-            if delay:
-                self.happened[f"{operation} slow"] += 1
-            if is_of_function and operation in self.refused:
-                self.happened[f"{operation} refused"] += 1
-                if operation == PUT_EVENTS:
-                    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-                    self.unpublished.append(body.decode())
-                start_response("503 Service Unavailable", [("Content-Length", "0")])
-                return []
-            return list(super()._answer(environ, start_response))
+        if _OURS in environ.get("HTTP_USER_AGENT", ""):
+            return super()._answer(environ, start_response)
+        if delay := self.delays.get(operation):
+            time.sleep(delay)
+            self.happened.append(f"{operation} slow")
+        if operation in self.refused:
+            self.happened.append(f"{operation} refused")
+            if operation == PUT_EVENTS:
+                body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+                self.unpublished.append(body.decode())
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
+        return super()._answer(environ, start_response)
 
 
 @dataclass(frozen=True)

@@ -129,11 +129,13 @@ class Book:
         self.studio.executions = self._stubborn
         number_of_flows = len(ACCOUNTS) + min(MOST_FLOWS, self.count // COMMANDS_PER_FLOW)
         sids = [f"FW{number:032x}" for number in range(1, 1 + number_of_flows)]
-        self.account_of = dict(zip(sids, cycle(ACCOUNTS), strict=False)) | {FOREIGN_FLOW: ACCOUNT_SID}
         self.allowed = sids
-        self.flows = [sid for sid in sids if self.account_of[sid] != REVOKED]
-        for flow_sid in self.account_of:
-            self.studio.executions.add_flow(flow_sid)
+        self.flows = [*sids]
+        for flow_sid, account in zip((*sids, FOREIGN_FLOW), cycle(ACCOUNTS), strict=False):
+            self.studio.executions.add_flow(flow_sid, account)
+            if account == REVOKED and flow_sid in sids:
+                self.flows.remove(flow_sid)
+                self._of_revoked = flow_sid
 
     def write(self) -> None:
         """Make all orders; those come first that SQS has to give up, since that takes longest."""
@@ -259,7 +261,7 @@ class Book:
         self._stubborn.stubborn.add(execution.sid)
 
     def _of_revoked_account(self) -> None:
-        self._give_up(next(sid for sid, account in self.account_of.items() if account == REVOKED))
+        self._give_up(self._of_revoked)
 
     def _of_no_account(self) -> None:
         self._give_up(self.draw.choice(self.flows), account_sid=NO_ACCOUNT)
@@ -274,7 +276,7 @@ class Book:
 
     def _in(self, flow_sid: str) -> dict[str, Any]:
         """The part of a command that says where: the default account may go without saying."""
-        account = self.account_of[flow_sid]
+        account = self.studio.executions.account_of(flow_sid)
         is_named = account != ACCOUNT_SID or self.draw.random() < 0.5
         return {"flow_sid": flow_sid, "account_sid": account if is_named else None}
 

@@ -1,10 +1,9 @@
 """One soak, from the first command to the verdict."""
 
 import random
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from typing import Any
 
 from local import signing
 from local.rie import HANDLER
-from local.stand_ins import SECRET_ID, WEBHOOK_SECRET_ID
+from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, WEBHOOK_SECRET_ID
 from local.studio import Studio
-from local.studio_api import Request
+from local.studio_api import flow_of
 from tests.soak.cloud import Cloud, Stack, deploy, take
 from tests.soak.ledger import Ledger
 from tests.soak.orders import Book, Order, tags
@@ -24,7 +23,7 @@ from tests.soak.pace import Pace
 from tests.soak.poller import Poller
 from tests.soak.sandbox import Sandbox
 from tests.soak.sender import SECRET, Sender
-from tests.soak.spells import ACCOUNT_PREFIX, Weather
+from tests.soak.spells import Weather
 from tests.soak.verdict import End, Verdict
 
 BACKLOG = 250
@@ -32,8 +31,6 @@ BACKLOG = 250
 
 POLL = 0.2
 """Seconds between two looks at the queue."""
-
-_FLOW = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/")
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
         ledger.canaries.plant_key(signing.KEY)
         environment = {
             "TWILIO_SECRET_ID": SECRET_ID,
-            "TWILIO_ACCOUNT_SECRET_PREFIX": ACCOUNT_PREFIX,
+            "TWILIO_ACCOUNT_SECRET_PREFIX": ACCOUNT_SECRET_PREFIX,
             "TWILIO_SECRET_MAX_AGE_SECONDS": "2",
             "TWILIO_STUDIO_BASE_URL": studio.url,
             "WEBHOOK_SECRET_ID": WEBHOOK_SECRET_ID,
@@ -128,8 +125,7 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
             ledger.search("the emulator's log", sandbox.emulator_log())
         for text in take(sqs, stack.outcomes_url):
             ledger.told(text)
-        for what, number in cloud.happened.items():
-            ledger.count(what, number)
+        ledger.happened.update(cloud.happened)
         ledger.count(
             "Twilio: credentials refused",
             sum(request.status == 401 for request in studio.requests),
@@ -139,7 +135,7 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
             unpublished=cloud.unpublished,
             left=left,
             asked=len(studio.requests),
-            foreign=list(_foreign(studio.requests, weather.owners, book.account_of)),
+            foreign=list(_foreign(studio, weather.owners)),
             seconds=time.monotonic() - began,
         )
     return Verdict(book, ledger, spells, end)
@@ -172,15 +168,12 @@ def _polling(
             stopped.set()
 
 
-def _foreign(
-    requests: Iterable[Request], owners: Mapping[str, str], account_of: Mapping[str, str]
-) -> Iterator[str]:
-    """Requests with one account's credentials about another account's Flow."""
-    for request in requests:
-        if flow := _FLOW.match(request.path):
-            owner, account = owners.get(request.user or ""), account_of[flow[1]]
-            if owner != account:
-                yield f"{request.method} {request.path} of {account} in the name of {owner}"
+def _foreign(studio: Studio, owners: Mapping[str, str]) -> Iterator[str]:
+    """Requests with one account's credentials, right or wrong, about another account's Flow."""
+    for request in studio.requests:
+        account = studio.executions.account_of(flow_of(request.path) or "")
+        if account and request.user and account != (owner := owners[request.user]):
+            yield f"{request.method} {request.path} of {account} in the name of {owner}"
 
 
 def _portions(orders: list[Order], number: int) -> list[list[Order]]:

@@ -6,7 +6,8 @@ import random
 import time
 from typing import Any
 
-from local import samples, signing
+from local import signing
+from local.gateway import event_of
 from tests.soak.cloud import Cloud, Stack
 from tests.soak.ledger import Ledger
 from tests.soak.orders import Order
@@ -30,9 +31,6 @@ SECRET = {
     }
 }
 """The secret of the webhooks: a source of the proof `standard`."""
-
-_HTTP = samples.load(samples.EVENTS / "http.json")
-_WEBHOOK = samples.load(samples.EVENTS / "source-zendesk.json") | {"pathParameters": {"source": "soak"}}
 
 
 class Sender:
@@ -119,18 +117,13 @@ class Sender:
             self._refused.append(order)
 
 
-def _request(order: Order) -> dict[str, Any]:
+def _request(order: Order) -> dict[str, Any] | None:
     """What API Gateway makes of the caller's request."""
     if order.way == "source":
-        text = json.dumps({"event": "closed", "conversation": order.body})
-        event, headers = _WEBHOOK, signing.signed(text.encode())
+        body = json.dumps({"event": "closed", "conversation": order.body}).encode()
+        path, headers = "/webhooks/soak", signing.signed(body)
     else:
-        text = order.text
-        event, headers = _HTTP, {"prefer": "respond-async"}
-    request: dict[str, Any] = event | {
-        "headers": headers | {"content-type": "application/json"},
-        "requestContext": event["requestContext"] | {"timeEpoch": int(time.time() * 1000)},
-        "body": text,
-        "isBase64Encoded": False,
-    }
-    return request
+        body = order.text.encode()
+        path, headers = "/conversations/end", {"prefer": "respond-async"}
+    headers["content-type"] = "application/json"
+    return event_of("POST", path, headers.items(), body, "192.0.2.1")

@@ -12,16 +12,13 @@ from typing import Any, NamedTuple
 
 from local.executions import ACCOUNT_SID
 from local.faults import Fault, Faults
-from local.stand_ins import SECRET_ID
+from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID
 from local.studio import Studio
 from tests.soak.cloud import GET_SECRET, PUT_EVENTS, SEND_MESSAGE, Cloud
 from tests.soak.ledger import Ledger
 from tests.soak.orders import ACCOUNTS, REVOKED
 from tests.soak.pace import Pace
 from tests.soak.sandbox import Sandbox
-
-ACCOUNT_PREFIX = "end-conversation/accounts/"
-"""What the names of the secrets of all but the default account begin with."""
 
 Cast = Callable[[], AbstractContextManager[object]]
 
@@ -77,7 +74,7 @@ class Weather:
         """Have the ledger told what Twilio does wrong, and credentials in every secret."""
         self.studio.faults = CountedFaults(self.ledger, self.draw.getrandbits(32))
         self.owners: dict[str, str] = {}
-        self._valid: dict[str, tuple[str, str]] = {}
+        self._current: dict[str, tuple[str, str]] = {}
         self._revoked = {REVOKED}
         self._turns = cycle(ACCOUNTS)
         self._lock = threading.Lock()
@@ -180,19 +177,24 @@ class Weather:
         pair = "SK" + secrets.token_hex(16), f"canary-{secrets.token_hex(16)}"
         self.ledger.canaries.plant_credentials(*pair)
         self.owners[pair[0]] = account
-        name = SECRET_ID if account == ACCOUNT_SID else ACCOUNT_PREFIX + account
+        name = SECRET_ID if account == ACCOUNT_SID else ACCOUNT_SECRET_PREFIX + account
         with self._lock:
-            if account not in self._revoked:
-                # Both work for a moment, as when Secrets Manager rotates.
-                self.studio.credentials = self.studio.credentials | {pair}
+            # Both work for a moment, as when Secrets Manager rotates.
+            self._take(account, self._current.get(account, pair), pair)
             self.cloud.put_secret(
                 name, {"accountSid": account, "apiKeySid": pair[0], "apiKeySecret": pair[1]}
             )
-            self._valid[account] = pair
-            self.studio.credentials = {
-                valid for each, valid in self._valid.items() if each not in self._revoked
-            }
+            self._take(account, pair)
+            self._current[account] = pair
         self.ledger.count("credentials rotated")
+
+    def _take(self, account: str, *pairs: tuple[str, str]) -> None:
+        """Have Twilio take these credentials of an account, and no others, if it takes any."""
+        right = set() if account in self._revoked else set(pairs)
+        if account == ACCOUNT_SID:
+            self.studio.credentials = right
+        else:
+            self.studio.other_credentials[account] = right
 
     def _kill_one(self) -> None:
         if busy := [sandbox for sandbox in self.sandboxes if sandbox.busy]:
