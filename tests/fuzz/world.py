@@ -152,8 +152,8 @@ class World:
             json.dumps(answer, ensure_ascii=False),
             "".join(traceback.format_exception(error)) if error else "",
         )
-        for outcome in self.around.new_outcomes():
-            self.search(json.dumps(outcome["detail"] | {"conversation_id": None}))
+        for message in self._taken(self.around.outcomes_queue_url):
+            self.search(json.dumps(json.loads(message["Body"])["detail"] | {"conversation_id": None}))
         if error is not None and type(error).__name__ not in ERRORS:
             raise Finding("an error that nobody foresaw") from error
         try:
