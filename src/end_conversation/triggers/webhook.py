@@ -128,6 +128,6 @@ def _parse(text: str) -> WebhookSecret:
     if secret.unreadable_keys:
         logger.error("signing_keys_unreadable", extra={"positions": secret.unreadable_keys})
     for name, reason in secret.invalid.items():
-        logger.error("source_invalid", extra={"source": name, "reason": reason})
+        logger.error("source_invalid", extra={"source": name, "detail": reason})
         count("SourcesInvalid")
     return secret
