@@ -136,15 +136,6 @@ def queries() -> dict[str, str]:
     }
 
 
-def test_code_emits_what_the_readme_lists() -> None:
-    """The metrics that are found in the code are those of the README's table."""
-    table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    listed = {name for cell in table for name in re.findall(r"`(\w+)`", cell) if NAME.fullmatch(name)}
-
-    assert emitted() <= listed
-    assert len(emitted()) == 12
-
-
 def test_metrics_have_the_dimensions_that_are_asked_for(function: Function, studio: Studio) -> None:
     """The function emits its metrics in the template's namespace, with service and trigger and no other."""
     samples.seed(studio, sample("direct"))
