@@ -6,13 +6,13 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from end_conversation.aws import CALL_LIMIT, client
 from end_conversation.deadline import call_within
-from end_conversation.errors import ConfigurationError
 from end_conversation.observability import count, logger
 
 if TYPE_CHECKING:
@@ -83,15 +83,13 @@ def _put(
         answer = call_within(
             min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)
         )
-    except (BotoCoreError, ConfigurationError, TimeoutError) as error:
-        return entries, type(error).__name__
     except ClientError as error:
         return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
-    outcomes = list(zip(entries, answer["Entries"], strict=True))
-    codes = [outcome.get("ErrorCode") for _, outcome in outcomes]
-    return [entry for entry, outcome in outcomes if outcome.get("ErrorCode")], next(
-        filter(None, codes), ""
-    ) or ""
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost what was done before
+        return entries, type(error).__name__
+    outcomes = answer.get("Entries", [])
+    failed = [entry for entry, outcome in zip_longest(entries, outcomes) if "EventId" not in (outcome or {})]
+    return failed, next((code for outcome in outcomes if (code := outcome.get("ErrorCode"))), "no error code")
 
 
 def _batches(

@@ -102,9 +102,10 @@ class Invocation:
         outcome = Outcome.of(command, each, retries)
         ended = len(outcome.executions) - outcome.already_ended
         keys |= {"ended": ended, "already_ended": outcome.already_ended}
-        for metric, number in (("ExecutionsEnded", ended), ("ExecutionsAlreadyEnded", outcome.already_ended)):
-            if number:
-                count(metric, number)
+        if ended:
+            count("ExecutionsEnded", ended)
+        if outcome.already_ended:
+            count("ExecutionsAlreadyEnded", outcome.already_ended)
         if command.execution_sid is None:
             keys["execution_sids"] = [execution.sid for execution in outcome.executions]
         for one in outcome.failed:

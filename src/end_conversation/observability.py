@@ -40,8 +40,10 @@ def _make_logger() -> Logger:
     # What libraries say is a JSON line too, never their DEBUG, whatever our level: botocore's has secrets.
     root = logging.getLogger()
     root.handlers = [*own.handlers]
-    for library in (root, logging.getLogger("botocore"), logging.getLogger("urllib3")):
+    for library in (root, logging.getLogger("botocore")):
         library.setLevel(logging.WARNING)
+    # Its warnings quote what a server sent.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     return made
 
 

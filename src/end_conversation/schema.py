@@ -58,6 +58,8 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
                 error.rule_definition if isinstance(error.rule_definition, str) else error.rule_definition[0]
             )
             yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
+        elif error.rule == "format":
+            yield FieldError(field, "must be an RFC 3339 date-time with a time zone")
         else:
             # Its messages quote rules, never values: "data.flow_sid must match pattern …".
             yield FieldError(field, error.message.removeprefix(f"{error.name} "))

@@ -31,7 +31,7 @@ def called(function: Function, environment: pytest.MonkeyPatch) -> Iterator[dict
             environment.setenv(name, value)
         calls = {}
         for name, handler in HANDLERS.items():
-            for cached in (app._service, sweep._service, webhook.verifier, aws.clients):
+            for cached in (app._service, sweep._service, webhook._senders_of, aws._clients):
                 cached.cache_clear()
             running.aws.calls.clear()
             function.handler = handler

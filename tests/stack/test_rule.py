@@ -89,7 +89,7 @@ def stack(around: StandIns, function: Function, environment: pytest.MonkeyPatch)
     deployed = Stack(around.aws.url)
     environment.setenv("DEAD_LETTER_QUEUE_URL", deployed.outputs["DeadLetterQueueUrl"])
     app._service.cache_clear()
-    aws.clients.cache_clear()
+    aws._clients.cache_clear()
     return deployed
 
 

@@ -30,12 +30,25 @@ def test_a_command_holds_what_was_given() -> None:
     """Every optional field arrives, the date-time in UTC."""
     given = VALID | {
         "occurred_at": "2026-03-02T10:00:00+02:00",
+        "account_sid": "AC" + "5" * 32,
         "conversation_id": "c-1",
         "reason": "resolved",
     }
     assert Command.parse(given) == Command(
-        FLOW_SID, EXECUTION_SID, None, datetime(2026, 3, 2, 8, tzinfo=UTC), "c-1", "resolved"
+        flow_sid=FLOW_SID,
+        execution_sid=EXECUTION_SID,
+        contact=None,
+        occurred_at=datetime(2026, 3, 2, 8, tzinfo=UTC),
+        account_sid="AC" + "5" * 32,
+        conversation_id="c-1",
+        reason="resolved",
     )
+
+
+def test_a_command_is_the_same_after_a_way_through_json() -> None:
+    """What is queued means later what it means now."""
+    command = Command.parse(VALID | {"conversation_id": "c-1"}, SENT_AT)
+    assert Command.parse(command.to_json()) == command
 
 
 def test_null_counts_as_absent() -> None:
@@ -89,7 +102,7 @@ def test_a_wrong_field_is_named(field: str, value: object) -> None:
         ("flow_sid", 1, "must be a string"),
         ("flow_sid", FLOW_SID[:-1], "must match pattern ^FW[0-9a-fA-F]{32}$"),
         ("execution_sid", 1, "must be a string"),
-        ("occurred_at", "2026-11-23", "must be an RFC 3339 date-time with its zone"),
+        ("occurred_at", "2026-11-23", "must be an RFC 3339 date-time with a time zone"),
         ("conversation_id", "", "must be longer than or equal to 1 characters"),
         ("reason", "half a pair \ud83d", "is not Unicode"),
     ],

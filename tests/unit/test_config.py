@@ -9,10 +9,10 @@ from end_conversation.errors import ConfigurationError
 
 MESSAGES = {
     "TWILIO_SECRET_ID is not set",
-    "POWERTOOLS_LOG_LEVEL is no log level",
-    "TWILIO_SECRET_MAX_AGE_SECONDS is no number of seconds",
-    "TWILIO_EDGE is no part of a host name",
-    "TWILIO_REGION is no part of a host name",
+    "POWERTOOLS_LOG_LEVEL is not a log level",
+    "TWILIO_SECRET_MAX_AGE_SECONDS is not a number of seconds",
+    "TWILIO_EDGE is not a label of a host name",
+    "TWILIO_REGION is not a label of a host name",
     "TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]",
     "TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback",
 }
@@ -25,7 +25,18 @@ def read(**environ: str) -> Config:
 
 def test_defaults() -> None:
     """The secret's id is all that must be set."""
-    assert read() == Config("end-conversation/twilio", 300.0, "https://studio.twilio.com", None, None, None)
+    assert read() == Config(
+        twilio_secret_id="end-conversation/twilio",
+        account_secret_prefix=None,
+        secret_max_age=300.0,
+        studio_base_url="https://studio.twilio.com",
+        allowed_flow_sids=None,
+        dead_letter_queue_url=None,
+        queue_url=None,
+        outcome_event_bus=None,
+        webhook_secret_id=None,
+        webhook_base_url=None,
+    )
 
 
 def test_empty_counts_as_absent() -> None:
@@ -129,4 +140,5 @@ def test_what_cannot_be_meant_is_refused(environ: dict[str, str]) -> None:
 )
 def test_allowed_flows(value: str, allowed: set[str] | None) -> None:
     """A list without a valid SID allows nothing: it was meant to restrict."""
-    assert read(ALLOWED_FLOW_SIDS=value).allowed_flow_sids == allowed
+    found = read(ALLOWED_FLOW_SIDS=value).allowed_flow_sids
+    assert found == (allowed if allowed is None else {sid.lower() for sid in allowed})

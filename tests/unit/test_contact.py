@@ -415,10 +415,10 @@ def test_ten_contacts_of_a_batch_do_not_wait_for_each_other_for_ever(
 
 
 def test_a_flow_in_upper_case_is_the_same_flow(function: Function, studio: Studio) -> None:
-    """The schema takes upper-case digits; what Twilio lists in lower case belongs to the Flow all the same."""
+    """The schema takes upper-case digits; what Twilio lists in lower case belongs to the Flow, too."""
     flow_sid = "FW" + "a" * 32
     studio.executions.add_flow(flow_sid.upper())
-    listed = item(flow_sid=flow_sid)
+    listed = item(flow_sid=flow_sid, date_created="2026-01-01T00:00:00Z")
     studio.fail(method="GET", body=page(listed))
-    studio.fail(method="POST", body=json.dumps({"sid": listed["sid"], "status": "ended"}))
+    studio.fail(method="POST", status=200, body=json.dumps({"sid": listed["sid"], "status": "ended"}))
     assert len(function(COMMAND | {"flow_sid": flow_sid.upper()})["executions"]) == 1

@@ -149,7 +149,7 @@ def test_a_message_that_cannot_be_moved_is_reported(
     assert logged(function, "message_not_dead_lettered") == {
         "message_id": "m0",
         "code": "invalid_request",
-        "detail": "QueueDoesNotExist",
+        "detail": "SQS refuses the message: AWS.SimpleQueueService.NonExistentQueue",
     }
 
 

@@ -27,7 +27,9 @@ def test_lambda_starts_warm(
     assert eventually(lambda: studio.connections == 1)
     assert len(secrets_manager.reads) == 1
     # Without credentials: it only opens the connection.
-    assert [(request.method, request.path, request.user) for request in studio.requests] == [("HEAD", "/", None)]
+    assert [(request.method, request.path, request.user) for request in studio.requests] == [
+        ("HEAD", "/", None)
+    ]
     studio.requests.clear()
     function(command)
     assert (studio.connections, len(secrets_manager.reads)) == (1, 1)

@@ -8,6 +8,7 @@ import pytest
 from conftest import FLOW_SID, Context, Function
 
 from end_conversation import sweep as sweep_module
+from end_conversation import sweeper
 from end_conversation.errors import (
     ConfigurationError,
     ExecutionNotFound,
@@ -180,7 +181,7 @@ def test_a_senseless_environment_is_a_wrong_setting(
 ) -> None:
     """Half a list of Flows is not swept in silence."""
     environment.setenv(variable, value)
-    with pytest.raises(ConfigurationError, match=rf"^{variable} cannot be meant$"):
+    with pytest.raises(ConfigurationError, match=rf"^{variable} is invalid$"):
         sweep(EVENT)
     assert not studio.requests
 
@@ -189,7 +190,7 @@ def test_every_senseless_variable_is_named(sweep: Function, environment: pytest.
     """Whoever sets up the stack need not repair one after the other."""
     environment.setenv("SWEEP_FLOW_SIDS", "nonsense,more")
     environment.setenv("SWEEP_OLDER_THAN_MINUTES", "a day")
-    named = r"^SWEEP_FLOW_SIDS and SWEEP_OLDER_THAN_MINUTES cannot be meant$"
+    named = r"^SWEEP_FLOW_SIDS and SWEEP_OLDER_THAN_MINUTES is invalid$"
     with pytest.raises(ConfigurationError, match=named):
         sweep(EVENT)
 
@@ -231,12 +232,12 @@ def test_a_defect_while_listing_a_flow_does_not_hold_up_the_others(
 ) -> None:
     """It counts as a Flow that cannot be listed, and its text stays out of the log."""
     seed(studio, 2)
-    active = studio_module.Studio.active
+    active = sweeper.active
 
-    def broken_for_another(client: Any, flow_sid: str, *rest: Any) -> Any:
-        return active(client, flow_sid, *rest) if flow_sid == FLOW_SID else {}[CONTACT]
+    def broken_for_another(account: Any, flow_sid: str, *rest: Any) -> Any:
+        return active(account, flow_sid, *rest) if flow_sid == FLOW_SID else {}[CONTACT]
 
-    monkeypatch.setattr(studio_module.Studio, "active", broken_for_another)
+    monkeypatch.setattr(sweeper, "active", broken_for_another)
     result = sweep(EVENT | {"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert [(each.get("error"), each["ended"]) for each in result["flows"]] == [
         ("internal_error", 0),
@@ -307,7 +308,7 @@ def test_what_is_gone_is_as_good_as_ended(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody deleted them meanwhile; one thread that comes upon two of them counts two."""
-    monkeypatch.setattr(sweep_module, "CONCURRENCY", 1)
+    monkeypatch.setattr(sweeper, "CONCURRENCY", 1)
     seed(studio, 3)
     studio.fail(method="POST", status=404, times=2)
     result = sweep(EVENT)
@@ -330,7 +331,7 @@ def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
     seed(studio, 200)
     studio.fail(delay=0.02, times=None)
     assert flow(sweep(EVENT))["ended"] == 200
-    assert sweep_module.CONCURRENCY // 2 <= studio.most_at_once <= sweep_module.CONCURRENCY
+    assert sweeper.CONCURRENCY // 2 <= studio.most_at_once <= sweeper.CONCURRENCY
 
 
 def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +341,7 @@ def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: p
     studio.fail(status=429, share=0.3, times=None)
     result = sweep(EVENT, seconds=60)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 300, 0)
-    assert studio.most_at_once <= sweep_module.CONCURRENCY
+    assert studio.most_at_once <= sweeper.CONCURRENCY
     assert not active(studio)
 
 

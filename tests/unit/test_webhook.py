@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from end_conversation import app
+from end_conversation import app, secret
+from end_conversation.config import Config
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.triggers import webhook
@@ -26,7 +27,7 @@ from end_conversation.triggers.sources import parse_webhook_secret
 from end_conversation.triggers.webhook import (
     FAILURE_PAUSE,
     RENEWAL_INTERVAL,
-    verifier,
+    authenticate,
 )
 from local.studio import Studio
 
@@ -113,14 +114,15 @@ def keys(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> No
     """Two signing keys, as in the middle of a rotation."""
     environment.setenv("WEBHOOK_SECRET_ID", SECRET_ID)
     secrets_manager.secrets[SECRET_ID] = keys_text(OLD_KEY, KEY)
-    verifier.cache_clear()
+    webhook._senders_of.cache_clear()
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time of day for signatures; `now` may be set."""
     told = SimpleNamespace(now=time.time())
-    monkeypatch.setattr(webhook, "time", SimpleNamespace(time=lambda: told.now))
+    for module in (webhook, secret):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: told.now))
     return told
 
 
@@ -523,13 +525,13 @@ def test_a_failing_renewal_is_logged(
 ) -> None:
     """The caller hears of its signature only."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
-    secrets_manager.error = "AccessDeniedException"
+    secrets_manager.error = "InternalServiceError"
     assert ask(function, webhook_event(body, headers_of(body, FOREIGN_KEY)))[0] == 401
     assert [line["message"] for line in function.logs] == [
         "signing_keys_not_renewed",
         "conversation_not_ended",
     ]
-    assert "AccessDeniedException" in function.logs[0]["detail"]
+    assert "InternalServiceError" in function.logs[0]["detail"]
 
 
 def test_a_secret_manager_that_fails_is_unavailable(
@@ -614,18 +616,18 @@ def test_after_a_failure_the_keys_are_left_alone_for_a_while(
     """Anybody can send forged requests, and must not make us ask with each of them."""
     clock.now = float(int(clock.now))
     secrets_manager.secrets[SECRET_ID] = "{}"
-    verify = verifier(SECRET_ID, 300)
+    config = Config.from_environment()
     signed = signed_now(clock)
     began = clock.now
     for after, reads, cause in [
         (0.0, 1, "the secret of the signing keys holds no key"),
-        (0.0, 1, "the signing keys could not be read a moment ago"),
-        (FAILURE_PAUSE - 0.1, 1, "the signing keys could not be read a moment ago"),
+        (0.0, 1, "the secret of the webhooks could not be read a moment ago"),
+        (FAILURE_PAUSE - 0.1, 1, "the secret of the webhooks could not be read a moment ago"),
         (FAILURE_PAUSE, 2, "the secret of the signing keys holds no key"),
     ]:
         clock.now = began + after
         with pytest.raises(CredentialsUnavailable, match=f"^{cause}$"):
-            verify.check(signed, Deadline(5))
+            authenticate(config, signed, Deadline(5))
         assert len(secrets_manager.reads) == reads
 
 

@@ -105,14 +105,12 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
         return _problem(error, request.request_id)
     try:
         with invocation.reporting(keys):
-            payloads = [_payload(request)] if source is None else source.events(request)
+            payloads: list[object] = [_payload(request)] if source is None else _payloads(source, request)
             queue_url = invocation.service.config.queue_url
     except EndConversationError as error:
         invocation.publish_later(Outcome(None, error=error), keys.get("source"))
         return _problem(error, request.request_id)
-    requests = [Request(payload, request.sent_at) for payload in payloads if payload is not None]
-    if ignored := len(payloads) - len(requests):
-        count("WebhooksIgnored", ignored)
+    requests = [Request(payload, request.sent_at) for payload in payloads]
     if not requests:
         logger.info("webhook_ignored", extra=invocation.named(keys))
         return _answer(HTTPStatus.OK, {"status": "ignored"})
@@ -196,6 +194,19 @@ def _prefers_async(request: HttpRequest) -> bool:
     """
     preferences = _QUOTED.sub("", ",".join(request.header("prefer"))).split(",")
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+
+def _payloads(source: Source, request: HttpRequest) -> list[object]:
+    """The commands that a webhook's events make; one that is not about the end of a conversation makes none.
+
+    Raises:
+        RequestRejected: the body is not what the source declares.
+    """
+    events = source.events(request)
+    payloads: list[object] = [event for event in events if event is not None]
+    if ignored := len(events) - len(payloads):
+        count("WebhooksIgnored", ignored)
+    return payloads
 
 
 def _payload(request: HttpRequest) -> object:

@@ -82,8 +82,7 @@ class Source:
             InvalidRequest: the body is neither, or does not fit the declaration; holds nothing of the body.
         """
         body = _decoded(request)
-        found = body if self.each is None else self._find("each", self.each, body)
-        events = [body] if self.each is None else found
+        events = [body] if self.each is None else self._find("each", self.each, body)
         if not isinstance(events, list) or len(events) > MOST_EVENTS:
             raise InvalidRequest.of_fields(
                 FieldError("each", f"must be a list of at most {MOST_EVENTS} events")

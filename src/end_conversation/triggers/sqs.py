@@ -70,8 +70,9 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
             return False
         body = record["body"] if isinstance(record.get("body"), str) else ""
         send(queue_url, body, invocation.deadline, code=code, message_id=message_id)
-    except EndConversationError as error:
-        logger.error("message_not_dead_lettered", extra=keys | {"detail": str(error)})
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs this message only
+        told = str(error) if isinstance(error, EndConversationError) else type(error).__name__
+        logger.error("message_not_dead_lettered", extra=keys | {"detail": told})
         return False
     logger.info("message_dead_lettered", extra=keys)
     return True

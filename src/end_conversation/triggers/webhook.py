@@ -85,7 +85,7 @@ class Senders:
         except InvalidSignature as refusal:
             if not (refusal.is_by_secret and self._may_renew()):
                 raise
-            newer = self._secret.renew(secret, asked_at, deadline)
+            newer = self._renewed(secret, asked_at, deadline)
             if newer is None:
                 raise
         return check(newer)
@@ -99,6 +99,16 @@ class Senders:
         except CredentialsUnavailable:
             self._failed_at = time.time()
             raise
+
+    def _renewed(self, refusing: WebhookSecret, asked_at: float, deadline: Deadline) -> WebhookSecret | None:
+        """What the secret holds now; None if that is the same, or not known while Secrets Manager fails."""
+        try:
+            return self._secret.renew(refusing, asked_at, deadline)
+        except CredentialsUnavailable as error:
+            if self._secret.peek(deadline) is None:
+                raise
+            logger.error("signing_keys_not_renewed", extra={"detail": str(error)})
+            return None
 
     def _may_renew(self) -> bool:
         """Whether a minute has gone by, whatever came of the last time: forgers must not set the pace."""

@@ -116,6 +116,7 @@ class _BoundedHTTPConnection(HTTPConnection):
             if monotonic() > due:
                 # Nobody waits for it any more.
                 self.close()
+                raise TimeoutError
 
         try:
             call_within(seconds, connect_or_close)
