@@ -172,7 +172,7 @@ def runtime(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", interpreter, venv], check=True)
     executable = str(venv / "bin/python")
-    options = ["--quiet", "--system-certs", "--python", executable, "-c", ROOT / "requirements-dev.txt"]
+    options = ["--quiet", "--system-certs", "--python", executable, "-c", ROOT / "requirements/dev.txt"]
     subprocess.run([*uv, "pip", "install", *options, "awslambdaric"], check=True)
     return executable
 
