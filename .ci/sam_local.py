@@ -20,6 +20,7 @@ import pytest
 
 from local import samples
 from local.relay import NETWORK, relay
+from local.signing import renewed
 from local.stand_ins import StandIns, at_fixed_ports
 
 ROOT = Path(__file__).parent.parent
@@ -41,18 +42,31 @@ EXPECTED: dict[str, tuple[object, int]] = {
     "http-wrong-content-type": ((415, "unsupported_media_type"), 0),
     "http-wrong-method": ((405, "method_not_allowed"), 0),
     "http-function-url": ((404, "not_found"), 0),
+    # Accepted, and nothing here consumes the queue.
+    "http-async": ((202, None), 0),
+    "http-account": ((200, None), 1),
     # A file cannot have a signature of this minute.
     "webhook": ((401, "invalid_signature"), 0),
     "webhook-forged": ((401, "invalid_signature"), 0),
+    "source-agent-desktop": ((401, "invalid_signature"), 0),
+    "source-intercom": ((202, None), 0),
+    "source-salesforce": ((202, None), 0),
+    "source-ticketing": ((202, None), 0),
+    "source-twilio-taskrouter": ((202, None), 0),
+    "source-zendesk": ((401, "invalid_signature"), 0),
+    "source-zendesk-forged": ((401, "invalid_signature"), 0),
     "eventbridge": ("ended", 1),
     "sqs": ("no failures", 3),
     "sqs-poison-message": ("no failures", 2),
     "direct": ("ended", 1),
     "direct-invalid": ("InvalidRequest", 0),
     "direct-contact": ("ended", 2),
+    "direct-account": ("ended", 2),
+    "direct-failure-record": ("ended", 1),
     "eventbridge-contact": ("ended", 2),
     "http-contact": ((200, None), 2),
     "sweep": ([{"stuck": 3, "ended": 3, "failed": 0}], 3),
+    "sweep-account": ([{"stuck": 3, "ended": 3, "failed": 0}], 3),
     "sweep-dry-run": ([{"stuck": 3, "ended": 0, "failed": 0}], 0),
 }
 
@@ -75,10 +89,20 @@ def essence(answer: dict[str, Any]) -> object:
     return answer
 
 
-def invoke(name: str) -> dict[str, Any]:
-    """The function's answer to a sample event."""
+def invoke(name: str, event: object = None) -> dict[str, Any]:
+    """The function's answer to a sample event, or to another event in its environment."""
     command = [SAM, "local", "invoke", *CONFIGURATION, "--config-env", name]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    if event is not None:
+        command += ["--event", "-"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        input=json.dumps(event),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -120,13 +144,13 @@ def api(stand_ins: StandIns) -> Iterator[str]:
             pytest.fail("".join(lines))
         # A full pipe would stop it.
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield "http://127.0.0.1:8803/conversations/end"
+        yield "http://127.0.0.1:8803"
         process.terminate()
 
 
-def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
     """Status and content of the answer."""
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, body, {"content-type": "application/json", **headers})
     try:
         with urllib.request.urlopen(request) as response:
             return response.status, json.load(response)
@@ -163,18 +187,70 @@ def test_poison_message_is_dead_lettered(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "status"), [("webhook", 200), ("source-agent-desktop", 200), ("source-zendesk", 202)]
+)
+def test_signed_now(
+    name: str, status: int, answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns
+) -> None:
+    """A sample whose proof holds for a few minutes is taken once it is signed anew."""
+    answers[name].result()
+
+    answer = invoke(name, renewed(samples.load(ROOT / f"events/{name}.json")))
+
+    assert answer["statusCode"] == status
+
+
+def test_outcomes_are_published(answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns) -> None:
+    """What became of a command, and of a sweep, comes as an event of EventBridge."""
+    for name in ("direct", "sqs-poison-message", "sweep"):
+        answers[name].result()
+
+    kinds = {outcome["detail-type"] for outcome in stand_ins.new_outcomes()}
+
+    assert kinds == {"ConversationEnded", "ConversationNotEnded", "SweepFinished"}
+
+
+def test_no_account_asks_about_anothers_flow(
+    answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns
+) -> None:
+    """Of all samples, none brings the credentials of one account to the Flow of another."""
+    for answer in answers.values():
+        answer.result()
+
+    assert stand_ins.studio.foreign_requests == []
+
+
+def test_start_api_takes_a_source(api: str) -> None:
+    """The webhook of another system gets through `sam local start-api` into the queue."""
+    event = samples.load(ROOT / "events/source-salesforce.json")
+
+    status, accepted = post(
+        api + event["rawPath"], event["body"].encode(), authorization=event["headers"]["authorization"]
+    )
+
+    assert (status, accepted["status"]) == (202, "accepted")
+
+
+def test_start_api_takes_no_unknown_source(api: str) -> None:
+    """What comes to a source that is not declared is refused like any wrong proof."""
+    status, problem = post(f"{api}/webhooks/unheard-of", b"{}")
+
+    assert (status, problem["code"]) == (401, "invalid_signature")
+
+
 def test_start_api_ends_an_execution(api: str, stand_ins: StandIns) -> None:
     """A command that is posted to `sam local start-api` ends its Execution."""
     execution = stand_ins.studio.seed("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b")
     command = {"flow_sid": execution.flow_sid, "execution_sid": execution.sid}
 
-    status, result = post(api, json.dumps(command).encode())
+    status, result = post(f"{api}/conversations/end", json.dumps(command).encode())
 
     assert (status, result["executions"][0]["status"]) == (200, "ended")
 
 
 def test_start_api_refuses(api: str) -> None:
     """A command that cannot be meant gets its problem through `sam local start-api`, too."""
-    status, problem = post(api, b'{"flow_sid": "FW1"')
+    status, problem = post(f"{api}/conversations/end", b'{"flow_sid": "FW1"')
 
     assert (status, problem["code"]) == (400, "invalid_request")

@@ -12,6 +12,7 @@
 - ``stand_ins``: both stand-ins, started and seeded so that they fit together
 - ``relay``: the way from the containers of sam local to the stand-ins
 - ``rie``: a Lambda function under AWS's own Runtime Interface Emulator
+- ``poller``: a queue's messages as Lambda hands them to a function
 - ``gateway``: HTTP requests as API Gateway's events, and the function's answers as HTTP
 - ``page``: the API to read and to try in a browser
 - ``terminal``: what the commands share

@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -43,6 +44,8 @@ class Aws:
         self.down = False
         self.delay = 0.0
         self._stopped = threading.Event()
+        # moto's queues lose a message that comes while another is deleted.
+        self._one_by_one = threading.Lock()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(
             "127.0.0.1", port, self._answer, threaded=True, request_handler=_QuietHandler
@@ -89,6 +92,10 @@ class Aws:
         """A client for SQS."""
         return boto3.client("sqs", **self._here)
 
+    def events(self) -> "EventBridgeClient":
+        """A client for EventBridge."""
+        return boto3.client("events", **self._here)
+
     def put_secret(self, name: str, value: dict[str, Any]) -> None:
         """Make this the secret's current value, whether it exists or not."""
         secrets, text = self.secrets(), json.dumps(value)
@@ -112,8 +119,8 @@ class Aws:
         if self.down:
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return []
-        answer: Iterable[bytes] = self._moto(environ, start_response)
-        return answer
+        with self._one_by_one:
+            return list(self._moto(environ, start_response))
 
 
 class _QuietHandler(MotoRequestHandler):

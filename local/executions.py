@@ -12,14 +12,15 @@ from itertools import count
 from typing import Any, Literal
 
 ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
+OTHER_ACCOUNT_SID = "AC" + "fedcba9876543210" * 2
 
 Status = Literal["active", "ended"]
 
-_SIDS = {prefix: re.compile(f"{prefix}[0-9a-fA-F]{{32}}") for prefix in ("FW", "FN")}
+_SIDS = {prefix: re.compile(f"{prefix}[0-9a-fA-F]{{32}}") for prefix in ("AC", "FW", "FN")}
 
 
-def is_sid(prefix: Literal["FW", "FN"], text: str) -> bool:
-    """Whether this is the SID of a Flow, or of an Execution."""
+def is_sid(prefix: Literal["AC", "FW", "FN"], text: str) -> bool:
+    """Whether this is the SID of an account, of a Flow, or of an Execution."""
     return _SIDS[prefix].fullmatch(text) is not None
 
 
@@ -47,6 +48,7 @@ class Execution:
     """One contact's run through a Flow. Dates are in UTC and whole seconds, as in Twilio's API."""
 
     sid: str
+    account_sid: str
     flow_sid: str
     contact: str
     address: str
@@ -63,7 +65,7 @@ class Execution:
         url = f"{base_url}/v2/Flows/{self.flow_sid}/Executions/{self.sid}"
         return {
             "sid": self.sid,
-            "account_sid": ACCOUNT_SID,
+            "account_sid": self.account_sid,
             "flow_sid": self.flow_sid,
             "contact_channel_address": self.contact,
             "contact_sid": new_sid("FC", self.contact),
@@ -85,26 +87,34 @@ class Executions:
         self._lock = threading.Lock()
         self._numbers = count()
         self._by_sid: dict[str, Execution] = {}
+        self._accounts: dict[str, str] = {}
         self._lists: dict[str, dict[Status | None, list[tuple[datetime, int, Execution]]]] = {}
 
     def __len__(self) -> int:
         return len(self._by_sid)
 
-    def add_flow(self, flow_sid: str) -> None:
-        """Make a Flow known. Twilio answers 404 for others."""
+    def add_flow(self, flow_sid: str, account_sid: str = ACCOUNT_SID) -> None:
+        """Make a Flow of this account known, unless it is. Twilio answers 404 for others."""
         _check("FW", flow_sid)
+        _check("AC", account_sid)
         with self._lock:
+            self._accounts.setdefault(flow_sid, account_sid)
             self._lists.setdefault(flow_sid, {None: [], "active": [], "ended": []})
 
     def has_flow(self, flow_sid: str) -> bool:
         """Whether the Flow is known."""
         return flow_sid in self._lists
 
+    def account_of(self, flow_sid: str) -> str | None:
+        """The account that a Flow belongs to, if the Flow is known."""
+        return self._accounts.get(flow_sid)
+
     def add(  # noqa: PLR0913 -- these are the properties of the resource, all of them by name
         self,
         flow_sid: str,
         sid: str | None = None,
         *,
+        account_sid: str = ACCOUNT_SID,
         contact: str = "+15005550006",
         address: str = "+15005550001",
         status: Status = "active",
@@ -118,6 +128,7 @@ class Executions:
         Args:
             flow_sid: The Flow.
             sid: The Execution's SID; by default a new one.
+            account_sid: The account of the Flow, where that is not known yet.
             contact: The contact's channel address (``To`` on creation).
             address: The Flow's own channel address (``From`` on creation).
             status: ``active`` or ``ended``.
@@ -133,7 +144,7 @@ class Executions:
         """
         sid = sid or new_sid("FN")
         _check("FN", sid)
-        self.add_flow(flow_sid)
+        self.add_flow(flow_sid, account_sid)
         created = _whole_seconds(date_created)
         with self._lock:
             if sid in self._by_sid:
@@ -145,6 +156,7 @@ class Executions:
                 raise AlreadyActiveError(contact)
             execution = Execution(
                 sid=sid,
+                account_sid=self._accounts[flow_sid],
                 flow_sid=flow_sid,
                 contact=contact,
                 address=address,
@@ -251,6 +263,6 @@ def _written(instant: datetime | None) -> str | None:
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
 
 
-def _check(prefix: Literal["FW", "FN"], sid: str) -> None:
+def _check(prefix: Literal["AC", "FW", "FN"], sid: str) -> None:
     if not is_sid(prefix, sid):
         raise ValueError(f"{sid!r} is no {prefix} SID")

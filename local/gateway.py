@@ -7,12 +7,13 @@ request, where the route asks for SigV4, is taken for granted here.
 import base64
 import binascii
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from local.rie import Outcome
 
@@ -33,9 +34,11 @@ _AUTHORIZER = {
 ROUTES = {
     ("POST", "/conversations/end"): {"authorizer": _AUTHORIZER},
     ("POST", "/webhooks/conversation-ended"): {},
+    ("POST", "/webhooks/{source}"): {},
 }
 """Each route, and what its authorizer adds to the request's context."""
 
+_SOURCE = re.compile(r"/webhooks/([^/]+)")
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
 
@@ -59,9 +62,13 @@ def event_of(
 ) -> dict[str, Any] | None:
     """The event of a request; ``None`` where there is no such route."""
     url = urlsplit(target)
-    if (method, url.path) not in ROUTES:
+    path, parameters = url.path, None
+    # What is a route of its own takes precedence.
+    if (method, path) not in ROUTES and (source := _SOURCE.fullmatch(path)):
+        path, parameters = "/webhooks/{source}", {"source": unquote(source[1])}
+    if (method, path) not in ROUTES:
         return None
-    route, now = f"{method} {url.path}", datetime.now(UTC)
+    route, now = f"{method} {path}", datetime.now(UTC)
     combined = _combined((name.lower(), value.strip()) for name, value in headers)
     cookies = combined.pop("cookie", None)
     for name in _HOP_BY_HOP:
@@ -81,7 +88,7 @@ def event_of(
         "requestContext": {
             "accountId": _ACCOUNT_ID,
             "apiId": _API_ID,
-            **ROUTES[method, url.path],
+            **ROUTES[method, path],
             "domainName": _DOMAIN,
             "domainPrefix": _API_ID,
             "http": {
@@ -99,6 +106,8 @@ def event_of(
         },
     }
     # API Gateway leaves out what is empty.
+    if parameters:
+        event["pathParameters"] = parameters
     if cookies:
         event["cookies"] = [cookie.strip() for cookie in cookies.replace(",", ";").split(";")]
     if url.query:

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple, Self
 HANDLER = "end_conversation.app.handler"
 SWEEP_HANDLER = "end_conversation.sweep.handler"
 SOURCE = Path(__file__).parent.parent / "src"
-BUILD = SOURCE / "build_artifact.py"
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 
 _FUNCTION_NAME = "EndConversationFunction"
@@ -243,7 +242,7 @@ class InProcess:
 def function(
     environment: Mapping[str, str], handler: str = HANDLER, timeout: int = 30
 ) -> Iterator[Emulated | InProcess]:
-    """The function as close to Lambda as this machine allows: what is deployed, under the emulator.
+    """The function as close to Lambda as this machine allows: its sources, under the emulator.
 
     Args:
         environment: As for ``Emulated``.
@@ -255,26 +254,8 @@ def function(
         with InProcess(environment, handler=handler, timeout=timeout, note=note) as in_process:
             yield in_process
         return
-    with (
-        artifact(sys.executable) as path,
-        Emulated(environment, handler=handler, path=path, timeout=timeout) as emulated,
-    ):
+    with Emulated(environment, handler=handler, timeout=timeout) as emulated:
         yield emulated
-
-
-@contextlib.contextmanager
-def artifact(interpreter: str | Path) -> Iterator[Path]:
-    """What ``sam build`` makes, for a Python of any version, as long as it is wanted.
-
-    Raises:
-        OSError: It cannot be built; the text tells why.
-    """
-    with tempfile.TemporaryDirectory(prefix="artifact-") as directory:
-        command = [sys.executable, str(BUILD), directory, "--interpreter", str(interpreter)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- the command is ours
-        if done.returncode:
-            raise OSError(f"the artifact cannot be built: {done.stderr[-2000:]}")
-        yield Path(directory)
 
 
 def _missing() -> str | None:

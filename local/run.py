@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local import rie, samples
+from local import poller, rie, samples
 from local.executions import Execution
 from local.rie import Outcome
 from local.samples import Seeded
@@ -35,12 +35,19 @@ def run(path: Path) -> bool:
         outcome = function.invoke(event)
         milliseconds = round((time.perf_counter() - sent) * 1000)
         _print(f"Answer, after {milliseconds} ms with a cold start", _pretty(outcome.answer))
+        lines = list(outcome.lines)
+        if queued := poller.poll(ready, function):
+            _print("Answer to the batch from the queue", _pretty(queued.answer))
+            lines += queued.lines
         _print("Executions after", *_table(executions))
         _print("What Twilio was asked", *_requests(ready))
         if letters := _dead_letters(ready):
             _print("Dead letters", *letters)
-        _print("Logs", *outcome.logs)
-        _print("Metrics", *_metrics(outcome))
+        if outcomes := ready.new_outcomes():
+            _print("Outcome events", *map(_pretty, outcomes))
+        written = Outcome(None, lines)
+        _print("Logs", *written.logs)
+        _print("Metrics", *_metrics(written))
         expected, verdict = judge(outcome, seeded)
     print(styled(verdict, "green" if expected else "red"))
     return expected
@@ -103,6 +110,9 @@ def _table(executions: list[Execution]) -> Iterator[str]:
 
 def _requests(ready: StandIns) -> Iterator[str]:
     for request in ready.studio.requests:
+        if request.user is None:
+            # The connection was opened ahead of time; nothing was asked.
+            continue
         form = "&".join(f"{name}={value}" for name, value in (request.query | request.form).items())
         yield f"{request.method} {request.path} {form}  {request.status}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from local.executions import Execution, NotFoundError, is_sid, new_sid
+from local.executions import ACCOUNT_SID, Execution, NotFoundError, is_sid, new_sid
 from local.studio import Studio
 
 EVENTS = Path(__file__).parent.parent / "events"
@@ -20,7 +20,7 @@ EVENTS = Path(__file__).parent.parent / "events"
 FLOW_OF_SOURCES = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
 """The Flow that every source in `webhook-secret.json` is for."""
 
-_SWEEP_FIELDS = {"flow_sids", "older_than_minutes", "limit", "dry_run"}
+_SWEEP_FIELDS = {"account_sid", "flow_sids", "older_than_minutes", "limit", "dry_run"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Command:
     execution_sid: str | None
     contact: str | None
     occurred_at: datetime | None
+    account_sid: str = ACCOUNT_SID
 
 
 class Seeded(NamedTuple):
@@ -54,7 +55,7 @@ def commands(event: object) -> Iterator[Command]:
             sid = sid if isinstance(sid, str) and is_sid("FN", sid) else None
             contact = contact if isinstance(contact, str) else None
             if sid or contact:
-                yield Command(flow_sid, sid, contact, _instant(fields.get("occurred_at")))
+                yield Command(flow_sid, sid, contact, _instant(fields.get("occurred_at")), _account(fields))
         case {"pathParameters": {"source": str(source)}, "body": str(_)}:
             yield from _of_source(source, event)
         case {"isBase64Encoded": True, "body": str(body)}:
@@ -72,22 +73,40 @@ def commands(event: object) -> Iterator[Command]:
 
 def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 -- an event is any JSON
     """What the webhook of a sample source is about: with other means than the declarations in the secret."""
-    execution_sid = contact = None
+    found: list[tuple[str | None, str | None]] = []
     match source, _payload(event):
         case "zendesk" | "salesforce", {"phone": str(phone)}:
-            contact = re.sub(r"[^+\d]", "", phone)
+            found = [(None, re.sub(r"[^+\d]", "", phone))]
         case "intercom", {"data": {"item": {"custom_attributes": {"whatsapp": str(number)}}}}:
-            contact = f"whatsapp:{number}"
+            found = [(None, f"whatsapp:{number}")]
         case "twilio-taskrouter", {"TaskAttributes": str(attributes)}:
-            execution_sid = json.loads(attributes)["studio_execution_sid"]
-    if execution_sid or contact:
+            found = [(json.loads(attributes)["studio_execution_sid"], None)]
+        case "ticketing", {"tickets": [*tickets]}:
+            for ticket in tickets:
+                match ticket:
+                    case {"state": "closed", "caller": str(caller)}:
+                        found.append((None, caller))
+        case "agent-desktop", {"conversation": {"execution_sid": str(sid)}}:
+            found = [(sid, None)]
+    for execution_sid, contact in found:
         received_at = datetime.fromtimestamp(event["requestContext"]["timeEpoch"] / 1000, UTC)
         yield Command(FLOW_OF_SOURCES, execution_sid, contact, received_at)
 
 
+def _account(fields: Any) -> str:  # noqa: ANN401 -- a part of an event
+    account_sid = fields.get("account_sid")
+    return account_sid if isinstance(account_sid, str) and is_sid("AC", account_sid) else ACCOUNT_SID
+
+
+def body_of(event: Any) -> bytes:  # noqa: ANN401 -- an event is any JSON
+    """The body of an HTTP request, as it was sent."""
+    body: str = event["body"]
+    return base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+
+
 def _payload(event: Any) -> object:  # noqa: ANN401 -- an event is any JSON
     """The body, which is JSON or a form."""
-    body = base64.b64decode(event["body"]) if event.get("isBase64Encoded") else event["body"].encode()
+    body = body_of(event)
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(body)
     return dict(parse_qsl(body.decode(errors="replace")))
@@ -104,6 +123,7 @@ def seed(studio: Studio, event: object) -> Seeded:
     if is_sweep(event):
         _seed_stuck(studio, event, seeded)
     for command in commands(event):
+        studio.executions.add_flow(command.flow_sid, command.account_sid)
         occurred_at = command.occurred_at or datetime.now(UTC)
         if command.execution_sid:
             execution = _execution(
@@ -138,6 +158,7 @@ def _seed_stuck(studio: Studio, event: Any, seeded: Seeded) -> None:  # noqa: AN
     """In each Flow three conversations that nobody ended, and one that may well go on."""
     stuck_since = timedelta(minutes=event.get("older_than_minutes") or 1440)
     for flow_sid in event.get("flow_sids") or ():
+        studio.executions.add_flow(flow_sid, _account(event))
         for number, age in enumerate((timedelta(days=20), timedelta(days=3), timedelta(hours=1))):
             sid = new_sid("FN", f"{flow_sid} stuck {number}")
             stuck = _execution(

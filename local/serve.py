@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
-from local import rie, signing
+from local import poller, rie, signing
+from local.executions import ACCOUNT_SID
 from local.gateway import Response, event_of, refusal, response_of
 from local.page import Page
-from local.rie import MAX_EVENT_BYTES, Emulated, InProcess
+from local.rie import MAX_EVENT_BYTES, Emulated, InProcess, Outcome
 from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, at_fixed_ports
 from local.studio import API_KEY
 from local.terminal import interruptible, styled
@@ -73,7 +74,10 @@ class _Connection(BaseHTTPRequestHandler):
             return refusal(404, "Not Found")
         if len(json.dumps(event)) > MAX_EVENT_BYTES:
             return refusal(413, "Request Entity Too Large")
-        return response_of(self.server.function.invoke(event), event["requestContext"]["requestId"])
+        response = response_of(self.server.function.invoke(event), event["requestContext"]["requestId"])
+        if self.server.page:
+            self.server.page.received(event, response)
+        return response
 
     def refused(self) -> Response | None:
         """What is said to a request whose body is not even read."""
@@ -109,6 +113,20 @@ def endpoint(port: int, function: Emulated | InProcess, page: Page | None = None
             thread.join()
 
 
+@contextlib.contextmanager
+def serving(port: int, ready: StandIns, function: Emulated | InProcess) -> Iterator[str]:
+    """The same with its page, and with a queue that the function consumes."""
+    page = Page(ready)
+
+    def tell(outcome: Outcome) -> None:
+        page.consumed(outcome)
+        for line in outcome.logs:
+            print(styled(f"queue  {line}", "dim"), flush=True)
+
+    with poller.polling(ready, function, tell), endpoint(port, function, page) as url:
+        yield url
+
+
 def _summary(body: bytes) -> str:
     try:
         document = json.loads(body)
@@ -119,6 +137,8 @@ def _summary(body: bytes) -> str:
             return ", ".join(f"{one.get('sid')} {one.get('status')}" for one in executions)
         case {"code": code}:
             return str(code)
+        case {"status": str(status)}:
+            return status
         case {"message": message}:
             return str(message)
     return ""
@@ -131,11 +151,13 @@ def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
     yield ""
     yield f"To read and to try in a browser: {url}"
     yield "End an Execution:"
-    executions = list(islice(ready.studio.executions.all("active"), 3))
-    for execution in executions:
+    own = (one for one in ready.studio.executions.all("active") if one.account_sid == ACCOUNT_SID)
+    executions = list(islice(own, 2))
+    for execution, more in zip(executions, ("", " -H 'prefer: respond-async'"), strict=True):
         command = json.dumps({"flow_sid": execution.flow_sid, "execution_sid": execution.sid})
-        yield f"  curl -i {url}/conversations/end -H 'content-type: application/json' -d '{command}'"
+        yield f"  curl -i {url}/conversations/end -H 'content-type: application/json'{more} -d '{command}'"
     yield f"Webhooks ({url}{signing.ROUTE}) are signed with the key {signing.KEY}"
+    yield f"Sources ({url}/webhooks/…), with samples on the page: {', '.join(signing.SECRET['sources'])}"
     yield "Look at one:"
     for execution in executions[:1]:
         yield f"  curl -u {':'.join(API_KEY)} {execution.shown(ready.studio.url)['url']}"
@@ -154,7 +176,7 @@ def main() -> None:
             interruptible(),
             at_fixed_ports() as ready,
             rie.function(ready.environment) as function,
-            endpoint(port, function, Page(ready.studio)) as url,
+            serving(port, ready, function) as url,
         ):
             print("\n".join(_introduction(url, ready, function.note)), flush=True)
             threading.Event().wait()

@@ -68,14 +68,15 @@ def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
     """The same event; if it is a webhook that was rightly signed at its time, it is rightly signed now."""
     match event:
         case {
-            "routeKey": str(route),
+            "rawPath": str(path),
             "headers": {"webhook-id": str(message_id), "webhook-timestamp": str(timestamp), **headers},
-            "body": str(body),
-        } if route.endswith(ROUTE):
-            sent = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
-            before = signed(sent, message_id=message_id, timestamp=timestamp)
+            "body": str(_),
+        }:
+            key = _key_for(path)
+            sent = samples.body_of(event)
+            before = signed(sent, key=key, message_id=message_id, timestamp=timestamp)
             if headers.get("webhook-signature") == before["webhook-signature"]:
-                return event | {"headers": event["headers"] | signed(sent, message_id=message_id)}
+                return event | {"headers": event["headers"] | signed(sent, key=key, message_id=message_id)}
         case {
             "headers": {"x-zendesk-webhook-signature-timestamp": str(timestamp), **headers},
             "body": str(body),
@@ -84,6 +85,13 @@ def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
             if before["x-zendesk-webhook-signature"] == headers.get("x-zendesk-webhook-signature"):
                 return event | {"headers": event["headers"] | signed_by_zendesk(body.encode())}
     return event
+
+
+def _key_for(path: str) -> str:
+    """The key of the source that a webhook is for; of any other, our own."""
+    source = SECRET["sources"].get(path.rpartition("/")[2], {"keys": [KEY]})
+    key: str = source["keys"][0]
+    return key
 
 
 def main() -> None:

@@ -4,22 +4,31 @@
 """
 
 import contextlib
+import json
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from local import samples, signing
 from local.aws import Aws
-from local.executions import ACCOUNT_SID
+from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID
 from local.relay import HOST, NETWORK, relay
-from local.studio import API_KEY, Studio
+from local.studio import API_KEY, OTHER_AUTH_TOKEN, Studio
 from local.terminal import interruptible
 
 STUDIO_PORT, AWS_PORT = 8801, 8802
 SECRET_ID = "end-conversation/twilio"  # noqa: S105 -- its name
+ACCOUNT_SECRET_PREFIX = "end-conversation/twilio/"  # noqa: S105 -- the beginning of its name
 WEBHOOK_SECRET_ID = "end-conversation/webhook-keys"  # noqa: S105 -- its name
+QUEUE = "end-conversation"
 DEAD_LETTER_QUEUE = "end-conversation-dead-letters"
+OUTCOMES = "end-conversation-outcomes"
+"""The event bus of the outcomes, and the queue that a rule copies them to."""
+
+_VISIBILITY, _MOST_RECEIVES = 5, 5
+"""A queued command that fails comes again after 5 seconds, 5 times in all; in AWS for hours."""
 
 
 @dataclass(frozen=True)
@@ -28,32 +37,71 @@ class StandIns:
 
     studio: Studio
     aws: Aws
+    queue_url: str
     dead_letter_queue_url: str
+    outcomes_queue_url: str
 
     @property
     def environment(self) -> dict[str, str]:
         """The function's environment variables."""
         return {
             "TWILIO_SECRET_ID": SECRET_ID,
+            "TWILIO_ACCOUNT_SECRET_PREFIX": ACCOUNT_SECRET_PREFIX,
             "WEBHOOK_SECRET_ID": WEBHOOK_SECRET_ID,
             "TWILIO_STUDIO_BASE_URL": self.studio.url,
+            "QUEUE_URL": self.queue_url,
+            "OUTCOME_EVENT_BUS": OUTCOMES,
             "DEAD_LETTER_QUEUE_URL": self.dead_letter_queue_url,
             "POWERTOOLS_SERVICE_NAME": "end-conversation",
             "POWERTOOLS_METRICS_NAMESPACE": "EndConversation",
             **self.aws.environment,
         }
 
+    def new_outcomes(self) -> list[dict[str, Any]]:
+        """The outcome events that were published since the last time, as EventBridge delivers them."""
+        sqs = self.aws.sqs()
+        found: list[dict[str, Any]] = []
+        while messages := sqs.receive_message(QueueUrl=self.outcomes_queue_url, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=self.outcomes_queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
 
 @contextlib.contextmanager
 def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
-    """Twilio without any Execution, and AWS with the secrets whose credentials and key are right there."""
+    """Twilio without any Execution, and AWS with what the stack has there: secrets, queues, event bus."""
     with Studio(studio_port) as studio, Aws(aws_port) as aws:
         sid, secret = API_KEY
         aws.put_secret(SECRET_ID, {"accountSid": ACCOUNT_SID, "apiKeySid": sid, "apiKeySecret": secret})
+        _, auth_token = OTHER_AUTH_TOKEN
+        aws.put_secret(
+            ACCOUNT_SECRET_PREFIX + OTHER_ACCOUNT_SID,
+            {"accountSid": OTHER_ACCOUNT_SID, "authToken": auth_token},
+        )
         aws.put_secret(WEBHOOK_SECRET_ID, signing.SECRET)
-        queue = aws.sqs().create_queue(QueueName=DEAD_LETTER_QUEUE)
+        sqs, events = aws.sqs(), aws.events()
+        dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
+        redrive = {"deadLetterTargetArn": _arn(aws, dead_letters), "maxReceiveCount": _MOST_RECEIVES}
+        queue = sqs.create_queue(
+            QueueName=QUEUE,
+            Attributes={"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": str(_VISIBILITY)},
+        )["QueueUrl"]
+        outcomes = sqs.create_queue(QueueName=OUTCOMES)["QueueUrl"]
+        events.create_event_bus(Name=OUTCOMES)
+        events.put_rule(Name=OUTCOMES, EventBusName=OUTCOMES, EventPattern='{"source": ["end-conversation"]}')
+        events.put_targets(
+            Rule=OUTCOMES, EventBusName=OUTCOMES, Targets=[{"Id": "queue", "Arn": _arn(aws, outcomes)}]
+        )
         aws.calls.clear()
-        yield StandIns(studio, aws, queue["QueueUrl"])
+        yield StandIns(studio, aws, queue, dead_letters, outcomes)
+
+
+def _arn(aws: Aws, queue_url: str) -> str:
+    answer = aws.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]
 
 
 @contextlib.contextmanager

@@ -27,13 +27,14 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from local.executions import ACCOUNT_SID, Execution, Executions
+from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID, Execution, Executions
 from local.faults import Fault, Faults
-from local.studio_api import Answer, Request, document, problem, respond
+from local.studio_api import Answer, Request, document, flow_of, problem, respond
 from local.terminal import interruptible
 
 API_KEY = ("SK" + "0123456789abcdef" * 2, "not-a-real-api-key-secret")
 AUTH_TOKEN = (ACCOUNT_SID, "not-a-real-auth-token")
+OTHER_AUTH_TOKEN = (OTHER_ACCOUNT_SID, "not-a-real-auth-token-of-the-other")
 
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -49,11 +50,12 @@ class Studio:
 
     Args:
         port: Where to listen; by default on any free port.
-        credentials: The user names and passwords that are right.
+        credentials: The user names and passwords that are right, of the account with ``ACCOUNT_SID``.
         seed: For faults that hit only a share of the requests.
 
     Attributes:
         credentials: As given; may be replaced at any time.
+        other_credentials: The same of other accounts, by their SIDs.
         executions: What there is.
         faults: What goes wrong.
         requests: What was asked so far, in the order of arrival.
@@ -69,6 +71,7 @@ class Studio:
         seed: int = 0,
     ) -> None:
         self.credentials = set(credentials)
+        self.other_credentials: dict[str, set[tuple[str, str]]] = {OTHER_ACCOUNT_SID: {OTHER_AUTH_TOKEN}}
         self.executions = Executions()
         self.faults = Faults(seed)
         self.requests: list[Request] = []
@@ -77,6 +80,7 @@ class Studio:
         self._at_once = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._accounts_of_users: dict[str, str] = {}
         self._stopped = False
         self._server = _Server(port, self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
@@ -109,11 +113,33 @@ class Studio:
         """Go wrong with the coming requests; see ``Fault``."""
         self.faults.add(Fault(**fault))
 
+    @property
+    def foreign_requests(self) -> list[Request]:
+        """Those that came with one account's credentials for another account's Flow."""
+        return [
+            request
+            for request in tuple(self.requests)
+            if request.account_sid and (owner := self._owner(request.path)) and owner != request.account_sid
+        ]
+
     def forget_requests(self) -> None:
         """Start recording requests and counting connections anew."""
         with self._lock:
             self.requests.clear()
             self.connections = self.most_at_once = 0
+
+    def _owner(self, path: str) -> str | None:
+        return self.executions.account_of(flow_of(path) or "")
+
+    def _account_of(self, credentials: tuple[str, str] | None) -> tuple[str | None, bool]:
+        """Whose credentials these are, and whether they are right. A user stays known once they were."""
+        if credentials is None:
+            return None, False
+        for account_sid, right in ((ACCOUNT_SID, self.credentials), *self.other_credentials.items()):
+            if credentials in right:
+                self._accounts_of_users[credentials[0]] = account_sid
+                return account_sid, True
+        return self._accounts_of_users.get(credentials[0]), False
 
     @contextlib.contextmanager
     def _connected(self, connection: socket.socket) -> Iterator[int]:
@@ -179,6 +205,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.send(_administer(studio, self.command, url.path, body))
             return
         credentials = _basic_auth(self.headers)
+        account_sid, is_right = studio._account_of(credentials)  # noqa: SLF001 -- one thing in two classes
         request = Request(
             request_id="RQ" + secrets.token_hex(16),
             connection=self.number,
@@ -188,13 +215,14 @@ class _Connection(BaseHTTPRequestHandler):
             query=_pairs(url.query),
             form=_pairs(body.decode(errors="replace")),
             user=credentials[0] if credentials else None,
+            account_sid=account_sid,
         )
         with studio._recorded(request):  # noqa: SLF001 -- one thing in two classes
             fault = studio.faults.next(self.command) or Fault()
             self.client_left(fault.delay)
             answer = Answer(200)
             if fault.lets_work or fault.carried_out:
-                if credentials in studio.credentials:
+                if is_right:
                     host = self.headers.get("Host") or urlsplit(studio.url).netloc
                     answer = respond(studio.executions, request, f"http://{host}")
                 else:

@@ -35,6 +35,8 @@ class Request:
     query: dict[str, str]
     form: dict[str, str]
     user: str | None
+    account_sid: str | None
+    """Whose credentials came with it, be they right or revoked; ``None``: nobody's."""
     status: int | None = None
     """``None`` until it is answered: for good, where the connection was reset or left hanging."""
 
@@ -55,7 +57,7 @@ class _RefusedError(Exception):
 
 
 def respond(executions: Executions, request: Request, base_url: str) -> Answer:
-    """Carry out a request whose credentials are right.
+    """Carry out a request whose credentials are right. To an account, the Flows of others do not exist.
 
     Args:
         executions: What there is; creating, ending and deleting change it.
@@ -94,10 +96,18 @@ def problem(status: int, message: str | None = None, code: int | None = None) ->
     return Answer(status, json.dumps(content).encode(), headers)
 
 
+def flow_of(path: str) -> str | None:
+    """The Flow that a request with this path is about."""
+    match = _EXECUTIONS.fullmatch(path)
+    return match and match[1]
+
+
 def _operate(executions: Executions, request: Request, base_url: str) -> Answer:
     if not (match := _EXECUTIONS.fullmatch(request.path)):
         raise NotFoundError(request.path)
     flow_sid, sid = match.groups()
+    if executions.account_of(flow_sid) != request.account_sid:
+        raise NotFoundError(flow_sid)
     match request.method, sid:
         case "GET", None:
             return document(200, _list(executions, request, flow_sid, base_url))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import rie, samples
-from local.page import Page
-from local.serve import endpoint
+from local.serve import serving as serving_function
 from local.stand_ins import StandIns, stand_ins
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +26,7 @@ def serving() -> Iterator[Api]:
     with (
         stand_ins() as behind,
         rie.function(behind.environment) as function,
-        endpoint(0, function, Page(behind.studio)) as url,
+        serving_function(0, behind, function) as url,
     ):
         samples.seed(behind.studio, samples.load(samples.EVENTS / "http.json"))
         yield Api(url, behind)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -52,7 +53,8 @@ class Page:
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
-        self._wait = WebDriverWait(driver, 20)
+        # A table's rows are replaced when something has changed, maybe while a test looks at them.
+        self._wait = WebDriverWait(driver, 20, ignored_exceptions=[StaleElementReferenceException])
         driver.get(url)
         self.find("#operations-Commands-conversationEnded")
 
@@ -116,6 +118,22 @@ def test_what_happens_elsewhere_is_shown(page: Page, execution: Execution, api: 
     page.wait_for(f"#{execution.sid} .active", "active")
     api.behind.studio.executions.end(execution.flow_sid, execution.sid)
     page.wait_for(f"#{execution.sid} .ended", "ended")
+
+
+def test_an_outcome_appears(page: Page, execution: Execution) -> None:
+    """What is ended from the page, or from anywhere else, is soon in the list of outcome events."""
+    page.find(f"#{execution.sid} button").click()
+    page.wait_for("#outcomes .ConversationEnded", "ConversationEnded")
+    page.wait_for("#outcomes .sid", f"{execution.sid} ended")
+
+
+def test_a_source_tells_what_became_of_its_event(page: Page) -> None:
+    """The sample of a source is taken, queued, and carried out; the list of sources follows."""
+    page.wait_for("#source-zendesk", "Send")
+    page.find("#source-zendesk button").click()
+    page.wait_for("#source-zendesk .payload", '"ticket_id": "48151"')
+    page.wait_for("#source-zendesk", "202 accepted")
+    page.wait_for("#source-zendesk .lines", "conversation_ended: ")
 
 
 @pytest.mark.parametrize("operation", ["endConversation", "conversationEnded"])

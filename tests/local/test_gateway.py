@@ -58,6 +58,33 @@ def test_query_and_cookies() -> None:
     assert {"cookies", "queryStringParameters"}.isdisjoint(event())
 
 
+def test_source() -> None:
+    """A source's name stands for a part of its route; the path and the query stay as they were sent."""
+    made = event(target="/webhooks/help%64esk?a=%20")
+    assert made["routeKey"] == made["requestContext"]["routeKey"] == "POST /webhooks/{source}"
+    assert made["pathParameters"] == {"source": "helpdesk"}
+    assert (made["rawPath"], made["rawQueryString"]) == ("/webhooks/help%64esk", "a=%20")
+    assert shape(made | {"headers": None, "rawQueryString": ""}).keys() - {"queryStringParameters"} == set(
+        load(EVENTS / "source-zendesk.json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("GET", "/webhooks/zendesk"), ("POST", "/webhooks/"), ("POST", "/webhooks/zendesk/more")],
+)
+def test_no_source(method: str, target: str) -> None:
+    """What is no route has no event."""
+    assert event(method=method, target=target) is None
+
+
+def test_own_webhook() -> None:
+    """The route of our own is no source."""
+    made = event(target="/webhooks/conversation-ended")
+    assert made["routeKey"] == "POST /webhooks/conversation-ended"
+    assert "pathParameters" not in made
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "binary"),
     [

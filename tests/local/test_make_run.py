@@ -47,25 +47,39 @@ def test_judge_of_bystanders(answer: Any) -> None:
     assert not run.judge(Outcome(answer, []), Seeded([], [execution]))[0]
 
 
-def test_run() -> None:
-    """The command shows the event, the Execution before and after, the answer, the logs and the metrics."""
+def sections_of(event: str) -> dict[str, str]:
+    """What the command prints for an event, by title."""
     done = subprocess.run(
-        [sys.executable, "-m", "local.run", "events/http.json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "local.run", event], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    sections = dict(part.split("\n", 1) for part in done.stdout.split("\n\n") if "\n" in part)
+    assert "\033" not in done.stdout
+    return dict(part.split("\n", 1) for part in done.stdout.split("\n\n") if "\n" in part)
+
+
+def test_run() -> None:
+    """The command shows the event, the Execution before and after, the answer, and what came of it."""
+    sections = sections_of("events/http.json")
     assert '"routeKey": "POST /conversations/end"' in sections["Event: events/http.json"]
     assert "  active  " in sections["Executions before"]
     assert "  ended  " in sections["Executions after"]
     assert '"statusCode": 200' in next(text for title, text in sections.items() if title.startswith("Answer"))
-    assert "Status=ended  200" in sections["What Twilio was asked"]
+    (asked,) = sections["What Twilio was asked"].splitlines()
+    assert asked.endswith("Status=ended  200")
+    assert '"detail-type": "ConversationEnded"' in sections["Outcome events"]
     assert '"conversation_ended"' in sections["Logs"]
     assert "ExecutionsEnded  1 Count" in sections["Metrics"]
-    assert "\033" not in done.stdout
+
+
+def test_run_of_what_is_queued() -> None:
+    """A command that is accepted for later is carried out before the Executions are shown again."""
+    sections = sections_of("events/http-async.json")
+    assert '"statusCode": 202' in next(
+        text for title, text in sections.items() if title.startswith("Answer,")
+    )
+    assert '"batchItemFailures": []' in sections["Answer to the batch from the queue"]
+    assert "  ended  " in sections["Executions after"]
+    assert "CommandsQueued  1 Count" in sections["Metrics"]
 
 
 def test_no_such_event(monkeypatch: pytest.MonkeyPatch) -> None:

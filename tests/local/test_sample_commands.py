@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from local import samples
+from local.executions import OTHER_ACCOUNT_SID
+from local.signing import SECRET
 from local.studio import Studio
 
 FLOW, EXECUTION = "FW" + "1" * 32, "FN" + "2" * 32
@@ -40,6 +42,7 @@ def test_found(event: Any) -> None:
         ("intercom", None, "whatsapp:+15005550103"),
         ("twilio-taskrouter", "FN3c6e8f0a1b2d4c5e7f9a0b1c2d3e4f5a", None),
         ("salesforce", None, "+15005550105"),
+        ("agent-desktop", "FN0e5e13a7d09088bda052664ed5d7a43f", None),
     ],
 )
 def test_found_in_a_source(name: str, execution_sid: str | None, contact: str | None) -> None:
@@ -47,6 +50,18 @@ def test_found_in_a_source(name: str, execution_sid: str | None, contact: str | 
     (command,) = samples.commands(samples.load(samples.EVENTS / f"source-{name}.json"))
     received_at = datetime(2026, 3, 2, 9, 41, 9, 512000, tzinfo=UTC)
     assert command == samples.Command(samples.FLOW_OF_SOURCES, execution_sid, contact, received_at)
+
+
+def test_found_in_a_list() -> None:
+    """A webhook may be about several conversations."""
+    found = samples.commands(samples.load(samples.EVENTS / "source-ticketing.json"))
+    assert [command.contact for command in found] == ["+15005550107", "+15005550110"]
+
+
+def test_every_source_has_its_sample() -> None:
+    """Whatever source the local secret declares, there is an event that it takes."""
+    names = {path.stem.removeprefix("source-") for path in samples.EVENTS.glob("source-*.json")}
+    assert set(SECRET["sources"]) == names - {"zendesk-forged"}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +90,17 @@ def test_seed() -> None:
         ((execution,), others) = samples.seed(studio, COMMAND | {"occurred_at": "2026-03-02T10:41:07+01:00"})
         assert (execution.sid, execution.status, others) == (EXECUTION, "active", [])
         assert execution.date_created == datetime(2026, 3, 2, 8, 41, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [COMMAND | {"account_sid": OTHER_ACCOUNT_SID}, {"flow_sids": [FLOW], "account_sid": OTHER_ACCOUNT_SID}],
+)
+def test_seed_account(event: Any) -> None:
+    """The Flow belongs to the account that the event names."""
+    with Studio() as studio:
+        (execution, *_), _ = samples.seed(studio, event)
+        assert execution.account_sid == studio.executions.account_of(FLOW) == OTHER_ACCOUNT_SID
 
 
 def test_seed_contact() -> None:

@@ -47,6 +47,13 @@ def test_renewed(*, encoded: bool) -> None:
     assert renewed | {"headers": None} == sample | {"headers": None}
 
 
+def test_renewed_for_a_source() -> None:
+    """A source that signs by Standard Webhooks does so with a key of its own."""
+    renewed = signing.renewed(load(EVENTS / "source-agent-desktop.json"))
+    (key,) = signing.SECRET["sources"]["agent-desktop"]["keys"]
+    Webhook(key).verify(renewed["body"], renewed["headers"])
+
+
 def test_renewed_for_zendesk() -> None:
     """A source that signs a timestamp gets one of this minute."""
     sample = load(EVENTS / "source-zendesk.json")

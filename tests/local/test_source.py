@@ -29,7 +29,7 @@ def test_a_sample_is_explained(path: Path) -> None:
     lines = explained(load(path))
     assert lines[0].startswith("source   ")
     assert lines[1] == ("WRONG proof    signature_unknown" if "forged" in path.stem else "proof    holds")
-    assert lines[-2] == "event 1  makes the command"
+    assert "event 1  makes the command" in lines
     assert json.loads(lines[-1])["flow_sid"].startswith("FW")
 
 

@@ -14,7 +14,8 @@ from urllib.parse import urlencode, urlsplit
 import jsonschema
 import pytest
 
-from local.studio import API_KEY, Studio
+from local.executions import OTHER_ACCOUNT_SID
+from local.studio import API_KEY, OTHER_AUTH_TOKEN, Studio
 
 FLOW = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -145,6 +146,28 @@ class TestExecutions:
         studio.credentials = {("SKnew", "new")}
         assert call("GET", "/Executions").status == 401
         assert call("GET", "/Executions", auth=("SKnew", "new")).status == 200
+
+    def test_foreign_flow(self, studio: Studio, call: Call) -> None:
+        """To an account, another one's Flow and its Executions do not exist; their owner has them."""
+        execution = studio.seed(FLOW, account_sid=OTHER_ACCOUNT_SID)
+        for path in ("/Executions", f"/Executions/{execution.sid}"):
+            for method in ("GET", "POST"):
+                answer = call(method, path, form={"Status": "ended", "To": "client:a", "From": "client:b"})
+                assert (answer.status, answer.json["code"]) == (404, 20404)
+        assert execution.status == "active"
+        assert (
+            call("GET", f"/Executions/{execution.sid}", auth=OTHER_AUTH_TOKEN).json["account_sid"]
+            == OTHER_ACCOUNT_SID
+        )
+
+    def test_foreign_requests(self, studio: Studio, call: Call) -> None:
+        """Requests with an account's credentials for another's Flow are told apart, revoked ones too."""
+        studio.seed(FLOW, account_sid=OTHER_ACCOUNT_SID)
+        for auth in (OTHER_AUTH_TOKEN, API_KEY, None, ("SKunknown", "")):
+            call("GET", "/Executions", auth=auth)
+        studio.credentials = set()
+        call("GET", "/Executions")
+        assert [request.status for request in studio.foreign_requests] == [404, 401]
 
     def test_created(self, studio: Studio, call: Call) -> None:
         """Creating answers 201 with an active Execution of that contact, which is then there."""

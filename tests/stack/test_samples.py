@@ -11,6 +11,7 @@ import pytest
 from stack import ROOT, of_type, template
 
 from local import samples
+from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID
 from local.studio import Studio
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
@@ -59,15 +60,19 @@ def test_function_variables_are_in_the_template() -> None:
 
 
 def test_samples_keep_out_of_each_others_way() -> None:
-    """Commands are about one Flow, sweeps about others, and no two samples about the same Execution."""
+    """Commands are about one Flow of an account, sweeps about others, no two about the same Execution."""
     with Studio() as studio:
         seeded = [samples.seed(studio, samples.load(path)) for path in EVENTS]
         sids = [execution.sid for to_end, to_stay in seeded for execution in (*to_end, *to_stay)]
         ended = [sample for sample in map(samples.load, EVENTS) if not samples.is_sweep(sample)]
 
     assert len(sids) == len(set(sids)) == len(studio.executions)
-    assert {command.flow_sid for sample in ended for command in samples.commands(sample)} == {
-        "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
+    flows = {
+        (command.account_sid, command.flow_sid) for sample in ended for command in samples.commands(sample)
+    }
+    assert flows == {
+        (ACCOUNT_SID, "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"),
+        (OTHER_ACCOUNT_SID, "FW2d8b6f0e4c1a49375b7d9f1e3a5c7b60"),
     }
 
 

@@ -1,0 +1,82 @@
+"""What Lambda does between a queue and a function: a batch from one to the other, and what is done, deleted.
+
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from local.aws import REGION
+from local.rie import Emulated, InProcess, Outcome
+from local.stand_ins import QUEUE, StandIns
+
+_BATCH = 10
+_IDLE = 0.25
+"""Seconds until an empty queue is asked again."""
+
+
+def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
+    """Hand what is in the queue to the function.
+
+    Returns:
+        What came of it; ``None`` if the queue is empty.
+    """
+    sqs = ready.aws.sqs()
+    messages = sqs.receive_message(
+        QueueUrl=ready.queue_url, MaxNumberOfMessages=_BATCH, MessageSystemAttributeNames=["All"]
+    ).get("Messages")
+    if not messages:
+        return None
+    outcome = function.invoke({"Records": [_record(message) for message in messages]})
+    # Where there is no answer, all of them come again.
+    if outcome.error is None:
+        failed = {item["itemIdentifier"] for item in outcome.answer["batchItemFailures"]}
+        for message in messages:
+            if message["MessageId"] not in failed:
+                sqs.delete_message(QueueUrl=ready.queue_url, ReceiptHandle=message["ReceiptHandle"])
+    return outcome
+
+
+@contextlib.contextmanager
+def polling(
+    ready: StandIns, function: Emulated | InProcess, tell: Callable[[Outcome], None]
+) -> Iterator[None]:
+    """Hand what comes into the queue to the function, from entering to leaving.
+
+    Args:
+        ready: Whose queue.
+        function: What consumes it.
+        tell: Is called with what came of each batch.
+    """
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.is_set():
+            if outcome := poll(ready, function):
+                tell(outcome)
+            else:
+                stopped.wait(_IDLE)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _record(message: Any) -> dict[str, Any]:  # noqa: ANN401 -- boto3's own type has all of it optional
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "messageAttributes": {},
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:{QUEUE}",
+        "awsRegion": REGION,
+    }
