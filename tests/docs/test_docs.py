@@ -200,6 +200,7 @@ def test_names_in_code_font_exist() -> None:
         *("TwilioApiKey", "TwilioAuthToken", "EventType", "TaskAttributes", "TaskSid"),
         *("FunctionError", "SentTimestamp", "ConcurrentExecutions", "ApproximateAgeOfOldestMessage"),
         *("PublishedVersions", "AllAtOnce", "DecryptionFailure"),
+        *("HomePageUrl", "SourceCodeUrl", "SemanticVersion"),
     }
     for page, text in PAGES.items():
         found = {span for span in SPAN.findall(prose(text)) if re.fullmatch(r"([A-Z][a-z]+){2,}", span)}
