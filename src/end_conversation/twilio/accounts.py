@@ -60,7 +60,7 @@ class Accounts:
         if account_sid is None or self.is_default(account_sid, deadline):
             return self.default
         if self._config.account_secret_prefix is None:
-            raise AccountNotAllowed("this deployment does not work for the account")
+            raise AccountNotAllowed("this deployment does not serve the account")
         # Twilio writes SIDs in lower case, and so are the names of the secrets.
         sid = account_sid[:2] + account_sid[2:].lower()
         with self._lock:
@@ -91,7 +91,7 @@ class Accounts:
         def parse(text: str) -> Credentials:
             credentials = parse_credentials(text)
             if account_sid is not None and credentials.account_sid.casefold() != account_sid.casefold():
-                raise ValueError("the secret of the account holds the credentials of another account")
+                raise ValueError("the account's secret contains another account's credentials")
             return credentials
 
         secret = Secret(self._secrets_manager, secret_id, parse, self._config.secret_max_age)
