@@ -15,8 +15,8 @@ import pytest
 from doubles import SecretsManager
 from hypothesis import HealthCheck, settings
 
-from end_conversation import aws
 from end_conversation.app import _service, handler
+from end_conversation.aws import clients as aws
 from end_conversation.observability import _metrics_of, logger
 from local.canaries import Canaries
 from local.studio import API_KEY, Studio

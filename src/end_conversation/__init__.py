@@ -8,7 +8,7 @@ sweeper                         the sweep
 invocation                      one invocation: carries out commands; logs, counts, publishes outcomes
 service, outcome, command       the core: ending what a command names, what came of it, the command
 twilio/                         Twilio's Studio API: credentials, HTTP, rate limits
-secret, queues, events, aws     AWS's APIs
+aws/                            AWS's APIs: clients, secrets, queues, events
 config, schema, observability, deadline, errors
                                 the foundation
 """

@@ -6,10 +6,10 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from end_conversation.aws.events import Event, publish
 from end_conversation.command import Command
 from end_conversation.deadline import ANSWER_MARGIN, PUBLISHING_LIMIT, PUBLISHING_TIME, Deadline
 from end_conversation.errors import EndConversationError, InternalError
-from end_conversation.events import Event, publish
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
 
@@ -97,8 +97,8 @@ class Invocation:
                 keys |= keys_of(command)
                 each = self.service.end_conversation(command, self.deadline, retries)
         except EndConversationError as error:
-            return Outcome(command, error=error, retries=tuple(retries))
-        outcome = Outcome.of(command, each, retries)
+            return Outcome(command, error=error)
+        outcome = Outcome.of(command, each)
         ended = len(outcome.executions) - outcome.already_ended
         keys |= {"ended": ended, "already_ended": outcome.already_ended}
         if ended:

@@ -41,17 +41,15 @@ class Outcome:
         executions: the Executions that have ended.
         failed: those that may still be active.
         error: why the command failed, if it did; the most serious of several failures.
-        retries: the failed attempts before another one.
     """
 
     command: Command | None
     executions: tuple[EndedExecution, ...] = ()
     failed: tuple[FailedExecution, ...] = ()
     error: EndConversationError | None = None
-    retries: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, command: Command, each: list[EndedExecution | FailedExecution], retries: Retries) -> Outcome:
+    def of(cls, command: Command, each: list[EndedExecution | FailedExecution]) -> Outcome:
         """The outcome of a command, from that of each Execution."""
         failed = tuple(one for one in each if isinstance(one, FailedExecution))
         return cls(
@@ -59,7 +57,6 @@ class Outcome:
             tuple(one for one in each if not isinstance(one, FailedExecution)),
             failed,
             min((one.error for one in failed), key=badness, default=None),
-            tuple(retries),
         )
 
     @property

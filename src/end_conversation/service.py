@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from end_conversation.aws import client
+from end_conversation.aws.clients import client
 from end_conversation.config import Config
 from end_conversation.errors import (
     EndConversationError,

@@ -8,7 +8,8 @@ import pytest
 from conftest import EVENTS, Function
 from stack import of_type, template
 
-from end_conversation import app, aws, sweep
+from end_conversation import app, sweep
+from end_conversation.aws import clients as aws
 from end_conversation.errors import EndConversationError
 from end_conversation.triggers import webhook
 from local import samples

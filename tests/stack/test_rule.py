@@ -10,7 +10,8 @@ import pytest
 from conftest import FLOW_SID, Function
 from stack import template
 
-from end_conversation import app, aws
+from end_conversation import app
+from end_conversation.aws import clients as aws
 from local.stand_ins import StandIns, stand_ins
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from time import monotonic
 
 import pytest
 
-from end_conversation import aws, deadline
+from end_conversation import deadline
+from end_conversation.aws import clients as aws
 from end_conversation.deadline import Deadline, call_within
 from end_conversation.twilio import account as studio
 

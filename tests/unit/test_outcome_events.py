@@ -13,7 +13,9 @@ from doubles import EventBridge, SecretsManager, Sqs
 from jsonschema import Draft4Validator
 from moto.server import ThreadedMotoServer
 
-from end_conversation import app, aws, events, sweep
+from end_conversation import app, sweep
+from end_conversation.aws import clients as aws
+from end_conversation.aws import events
 from end_conversation.errors import EndConversationError
 from end_conversation.triggers import webhook
 from end_conversation.triggers.http_api import STATUS

@@ -11,11 +11,11 @@ import pytest
 from botocore.exceptions import ClientError
 from doubles import SecretsManager
 
-from end_conversation import aws
-from end_conversation import secret as secret_module
+from end_conversation.aws import clients as aws
+from end_conversation.aws import secret as secret_module
+from end_conversation.aws.secret import STALE_USE, Secret
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
-from end_conversation.secret import STALE_USE, Secret
 
 ID = "some/secret"
 

@@ -16,7 +16,8 @@ import pytest
 from conftest import FLOW_SID, SECRET_ID, secret_text
 from doubles import SecretsManager
 
-from end_conversation import aws
+from end_conversation.aws import clients as aws
+from end_conversation.aws.secret import Secret
 from end_conversation.config import Config
 from end_conversation.deadline import Deadline
 from end_conversation.errors import (
@@ -29,7 +30,6 @@ from end_conversation.errors import (
     TwilioThrottled,
     TwilioTimeout,
 )
-from end_conversation.secret import Secret
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as executions
 from end_conversation.twilio import transport as connection_module

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from end_conversation import app, secret
+from end_conversation import app
+from end_conversation.aws import secret
 from end_conversation.config import Config
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable

@@ -15,7 +15,7 @@ import pytest
 from conftest import FLOW_SID, Function, sample
 from doubles import SecretsManager, Sqs
 
-from end_conversation import secret as secret_module
+from end_conversation.aws import secret as secret_module
 from end_conversation.triggers import sources as sources_module
 from end_conversation.triggers import webhook
 from end_conversation.triggers.webhook import RENEWAL_INTERVAL

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from end_conversation.aws.queues import send
 from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
     AccountNotAllowed,
@@ -30,7 +31,6 @@ from end_conversation.errors import (
 from end_conversation.invocation import Request, keys_of
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
-from end_conversation.queues import send
 from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
 
 if TYPE_CHECKING:

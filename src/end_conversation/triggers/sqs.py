@@ -8,10 +8,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from end_conversation.aws.queues import send
 from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.errors import EndConversationError, InvalidRequest
 from end_conversation.observability import logger
-from end_conversation.queues import send
 from end_conversation.triggers.direct import request_of
 
 if TYPE_CHECKING:

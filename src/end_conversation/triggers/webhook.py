@@ -8,10 +8,10 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from end_conversation.aws import client
+from end_conversation.aws.clients import client
+from end_conversation.aws.secret import Secret
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import count, logger
-from end_conversation.secret import Secret
 from end_conversation.triggers.proof import Proof, check
 from end_conversation.triggers.request import InvalidSignature
 from end_conversation.triggers.sources import Source, WebhookSecret, parse_webhook_secret

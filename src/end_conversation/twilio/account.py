@@ -25,8 +25,8 @@ from end_conversation.twilio.gate import Gate
 from end_conversation.twilio.transport import ConnectionFailed
 
 if TYPE_CHECKING:
+    from end_conversation.aws.secret import Secret
     from end_conversation.deadline import Deadline
-    from end_conversation.secret import Secret
     from end_conversation.twilio.credentials import Credentials
     from end_conversation.twilio.transport import Connections
 

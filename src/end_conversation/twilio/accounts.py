@@ -7,8 +7,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from end_conversation.aws.secret import Secret
 from end_conversation.errors import AccountNotAllowed, CredentialsUnavailable
-from end_conversation.secret import Secret
 from end_conversation.twilio.account import Account
 from end_conversation.twilio.credentials import Credentials, parse_credentials
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from end_conversation.aws import CALL_LIMIT, client
+from end_conversation.aws.clients import CALL_LIMIT, client
 from end_conversation.deadline import call_within
 from end_conversation.observability import count, logger
 

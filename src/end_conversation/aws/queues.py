@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from end_conversation.aws import CALL_LIMIT, client
+from end_conversation.aws.clients import CALL_LIMIT, client
 from end_conversation.deadline import call_within
 from end_conversation.errors import QueueUnavailable
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from end_conversation.aws import CALL_LIMIT
+from end_conversation.aws.clients import CALL_LIMIT
 from end_conversation.deadline import Deadline, call_within
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import count, logger

@@ -1,0 +1,1 @@
+"""What only AWS's services know: clients with timeouts, secrets, queues and events."""
