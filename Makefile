@@ -10,7 +10,7 @@ SECRET ?= local/webhook-secret.json
 LOCK := $(BIN)/uv pip compile --upgrade --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security lock clean
+.PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security release lock clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
@@ -21,7 +21,7 @@ run: $(VENV)/.ready ## one event through the function, with stand-ins for AWS an
 serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT=8800)
 	@$(BIN)/python -m local.serve
 
-stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (README.md, "With sam local")
+stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (docs/developing.md)
 	@$(BIN)/python -m local.stand_ins
 
 source: $(VENV)/.ready ## what a source makes of an event (SECRET=….json EVENT=….json, docs/sources.md)
@@ -50,15 +50,19 @@ bench: $(VENV)/.ready ## start, warm path, batch and size, against two reference
 bench-sweep: $(VENV)/.ready ## the sweep against a loop with Twilio's SDK, and how lists grow
 	@$(BIN)/python -m benchmarks.sweep
 
-lint: $(VENV)/.ready ## formatting, lint, types and the template; edits nothing
+lint: $(VENV)/.ready ## formatting, lint, types, the template and the workflows; edits nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/sam validate --lint
+	$(BIN)/zizmor --offline --quiet .github
 
 security: $(CHECKOV)/.ready ## what checkov has against the template
 	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
+
+release: $(VENV)/.ready ## what a release holds, built twice and compared: dist
+	@$(BIN)/python .ci/release.py
 
 lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	$(LOCK) --universal --python-version 3.11 --no-strip-extras requirements/dev.in -o requirements/dev.txt
@@ -70,7 +74,7 @@ lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	grep -A999 '^uv==' requirements/dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements/uv.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .aws-sam .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants
+	rm -rf $(VENV) .aws-sam dist .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants
 
 $(VENV)/.ready: requirements/uv.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'

@@ -45,7 +45,7 @@ class Aws:
         self.delay = 0.0
         self._stopped = threading.Event()
         # moto's queues lose a message that comes while another is deleted.
-        self._one_by_one = threading.Lock()
+        self._in_turn = threading.Lock()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(
             "127.0.0.1", port, self._answer, threaded=True, request_handler=_QuietHandler
@@ -119,7 +119,7 @@ class Aws:
         if self.down:
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return []
-        with self._one_by_one:
+        with self._in_turn:
             return list(self._moto(environ, start_response))
 
 

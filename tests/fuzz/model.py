@@ -1,4 +1,4 @@
-"""What has to come of a command, as README.md has it, by other means than the function's own."""
+"""What has to come of a command, as docs/calling.md has it, by other means than the function's own."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -145,7 +145,7 @@ def parsed(text: str | bytes) -> tuple[bool, Any]:
 
 
 def by_sid(executions: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The SIDs in a result, each of whose Executions has what README.md says."""
+    """The SIDs in a result, each of whose Executions has what docs/calling.md says."""
     for one in executions:
         if one.keys() != {"sid", "status", "date_created", "date_updated"} or one["status"] != "ended":
             raise AssertionError("an Execution in a result lacks something")
