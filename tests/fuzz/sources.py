@@ -224,18 +224,31 @@ _forms = st.sampled_from(
 )
 
 
+def _repeated(text: str, times: int) -> str:
+    return " | ".join([text] * times)
+
+
+# Each doubles what it has, again and again.
+_doubling = st.builds(
+    _repeated,
+    st.sampled_from(["[@, @][]", "map(&[@, @], @)[]", "to_string([@, @])", 'join(`"--"`, [@, @])']),
+    st.integers(1, 40),
+)
+
+
 def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         st.builds(lambda form, pair: form % pair, _forms, st.tuples(inner, inner)),
         st.builds("{}({})".format, st.sampled_from(_FUNCTIONS), inner),
         st.builds("({})[{}]".format, inner, st.sampled_from(["0", "-1", "::-1", "1:9:2", "*", "::0"])),
-        # What doubles what it has, or nests.
-        st.builds(lambda text, times: " | ".join([text] * times), inner, st.integers(2, 20)),
         st.builds(lambda text, times: f"{'[' * times}{text}{']' * times}", inner, st.integers(2, 40)),
+        st.builds(_repeated, inner, st.integers(2, 20)),
     )
 
 
-_expressions = mostly(st.recursive(_leaves, _larger, max_leaves=6), beside(["a.b", "'x'", "a[?b]"]))
+_expressions = mostly(
+    st.recursive(_leaves, _larger, max_leaves=6) | _doubling, beside(["a.b", "'x'", "a[?b]"])
+)
 
 _token, _hmac = ({"verify": each} for each in ({"type": "token"}, SOURCES["hmac"]["verify"]))
 _declarations = st.builds(
