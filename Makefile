@@ -21,7 +21,7 @@ run: $(VENV)/.ready ## one event through the function, with stand-ins for AWS an
 serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT=8800)
 	@$(BIN)/python -m local.serve
 
-stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (README.md, "With sam local")
+stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (docs/developing.md)
 	@$(BIN)/python -m local.stand_ins
 
 source: $(VENV)/.ready ## what a source makes of an event (SECRET=….json EVENT=….json, docs/sources.md)

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 TOLD = ("reason", "conversation_id", "message_id")
-"""Keys of log lines that hold what a caller chose, as the README says: everything else is ours."""
+"""Keys of log lines that hold what a caller chose; everything else is ours (docs/metrics-and-logs.md)."""
 
 
 class Canaries:

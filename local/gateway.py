@@ -60,7 +60,7 @@ def refusal(status: int, message: str) -> Response:
 def event_of(
     method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes, source_ip: str
 ) -> dict[str, Any] | None:
-    """The event of a request; ``None`` where there is no such route."""
+    """The event of a request; ``None`` where the route does not exist."""
     url = urlsplit(target)
     path, parameters = url.path, None
     # What is a route of its own takes precedence.

@@ -1,4 +1,4 @@
-"""The Lambda handler: recognises the trigger, and leaves the rest to it."""
+"""The Lambda handler: recognizes the trigger and delegates to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
     """End the conversations that an event of any trigger names.
 
     Returns:
-        An API Gateway answer, the failures of an SQS batch, or the result of the one command.
+        An API Gateway response, the failures of an SQS batch, or the result of the one command.
 
     Raises:
         EndConversationError: the one command of an EventBridge event or a direct invocation failed.
@@ -56,26 +56,26 @@ def _trigger(event: Any) -> str:  # noqa: ANN401 - as above
 
 @cache
 def _service() -> Service:
-    """The one for the life of the process; a failure is not kept, so that the next request tries again."""
+    """One per process. A failure is not cached, so the next request tries again."""
     return Service.from_environment()
 
 
 def _warm_up() -> None:
     with suppress(EndConversationError):
-        # Whatever is wrong, the first request finds it again, and can tell somebody.
+        # The first request meets the same error, and reports it.
         _service().warm_up(Deadline(WARM_UP_LIMIT))
 
 
 def _start(initialization_type: str | None) -> None:
-    """Do at start, with a whole processor, what the first request would have to wait for.
+    """Do at start, with a full processor, what the first request would otherwise wait for.
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     """
     if initialization_type == "snap-start":
-        from snapshot_restore_py import register_after_restore  # noqa: PLC0415 - Lambda has it, where it is needed
+        from snapshot_restore_py import register_after_restore  # noqa: PLC0415 - only Lambda's runtime has it
 
-        # Into the snapshot go clients and certificates; credentials and connections would be stale in it.
+        # The snapshot includes clients and certificates; credentials and connections would be stale.
         with suppress(EndConversationError):
             _service()
         register_after_restore(_warm_up)

@@ -1,4 +1,4 @@
-"""The command to end a conversation: from JSON to a value that everything after can trust."""
+"""The command to end a conversation: JSON, validated once into a value that all else can trust."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Command:
     Attributes:
         flow_sid: `FW` and 32 hexadecimal digits.
         execution_sid: `FN` and 32 hexadecimal digits; None if a contact is named.
-        contact: channel address; never to be logged.
-        occurred_at: when the conversation ended, in UTC; with a contact, what began later is left alone.
-        account_sid: the Twilio account of the Flow; None is the default one.
+        contact: channel address; never log it.
+        occurred_at: when the conversation ended, in UTC; with a contact, later Executions are not ended.
+        account_sid: the Twilio account of the Flow; None: the default one.
         conversation_id: the caller's own id, for logs and outcome events.
         reason: for logs.
     """
@@ -52,11 +52,11 @@ class Command:
         """Check a decoded payload against the schema.
 
         Args:
-            payload: what JSON held.
+            payload: the decoded JSON.
             sent_at: the trigger's own time, if it has one; `occurred_at` is never later.
 
         Raises:
-            InvalidRequest: names every field that is wrong, and never its value.
+            InvalidRequest: names each invalid field, never its value.
         """
         given = _check(payload)
         if (given["execution_sid"] is None) == (given["contact"] is None):
@@ -68,17 +68,17 @@ class Command:
         return cls(**given, occurred_at=min(parse_date_time(occurred_at), latest) if occurred_at else latest)
 
     def to_json(self) -> dict[str, str]:
-        """The command as its sender could have written it, with `occurred_at` as it was understood."""
+        """The command as JSON, with `occurred_at` resolved."""
         given = {name: getattr(self, name) for name in SCHEMA["properties"]}
         given["occurred_at"] = format_date_time(self.occurred_at)
         return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_json(text: str | bytes) -> object:
-    """The value that a JSON text holds; bytes are UTF-8.
+    """Decode JSON; bytes are UTF-8.
 
     Raises:
-        InvalidRequest: says what is wrong, and quotes nothing of it.
+        InvalidRequest: the message never quotes the text.
     """
     try:
         return json.loads(text.decode() if isinstance(text, bytes) else text, parse_constant=_refuse_constant)
@@ -91,10 +91,10 @@ def parse_json(text: str | bytes) -> object:
 
 
 def parse_date_time(value: str) -> datetime:
-    """The instant that an RFC 3339 date-time names; a leap second is the second after it.
+    """Parse an RFC 3339 date-time; a leap second becomes the second after it.
 
     Raises:
-        ValueError: it is none, or outside the years that Python counts.
+        ValueError: it is not one, or is outside Python's range of years.
     """
     match = _DATE_TIME.fullmatch(value.upper())
     if not match:
@@ -114,7 +114,7 @@ def format_date_time(instant: datetime) -> str:
 
 
 def from_milliseconds(value: object) -> datetime | None:
-    """The instant that AWS gives in milliseconds since 1970, as a number or in digits; else None."""
+    """The time that AWS gives in milliseconds since 1970, as a number or digits; None for anything else."""
     try:
         return datetime.fromtimestamp(int(str(value)) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -134,5 +134,5 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
-# Without its last rule, which `parse` checks itself: the alternative that fails costs more than all the rest.
+# Without oneOf, which `parse` checks itself: its failing branch costs more than all other rules.
 _check = compiled({key: rule for key, rule in SCHEMA.items() if key != "oneOf"}, {"date-time": _is_date_time})

@@ -29,19 +29,19 @@ _URL_CHARACTERS = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the environment says.
+    """The settings.
 
     Attributes:
         twilio_secret_id: name or ARN of the secret with the default account's Twilio credentials.
-        account_secret_prefix: what the names of the other accounts' secrets begin with; None: there are none.
-        secret_max_age: seconds for which a secret is used without asking for it again.
+        account_secret_prefix: start of the names of other accounts' secrets; None: no other accounts.
+        secret_max_age: seconds for which a secret is cached.
         studio_base_url: scheme, host and port of the Studio API.
-        allowed_flow_sids: the Flows that may be worked on, in lower case; None is all of them.
-        dead_letter_queue_url: where SQS messages go at once that can never succeed.
+        allowed_flow_sids: the Flows to serve, in lower case; None: all.
+        dead_letter_queue_url: where SQS messages go that can never succeed.
         queue_url: where commands go that are carried out later.
         outcome_event_bus: name or ARN of the bus for outcome events.
-        webhook_secret_id: name or ARN of the secret with the keys and sources of webhooks.
-        webhook_base_url: what senders of webhooks call instead of the gateway's own host and stage.
+        webhook_secret_id: name or ARN of the secret with signing keys and sources.
+        webhook_base_url: the URL before the route, if senders don't call the gateway's own host and stage.
     """
 
     twilio_secret_id: str
@@ -74,7 +74,7 @@ class Config:
             raise ConfigurationError("POWERTOOLS_LOG_LEVEL is not a log level")
         prefix = optional("TWILIO_ACCOUNT_SECRET_PREFIX")
         if prefix is not None and not _SECRET_NAME.fullmatch(prefix):
-            raise ConfigurationError("TWILIO_ACCOUNT_SECRET_PREFIX is not the beginning of a secret's name")
+            raise ConfigurationError("TWILIO_ACCOUNT_SECRET_PREFIX is not valid in a secret's name")
         outcome_event_bus = optional("OUTCOME_EVENT_BUS")
         if outcome_event_bus is not None and not _EVENT_BUS.fullmatch(outcome_event_bus):
             raise ConfigurationError("OUTCOME_EVENT_BUS is not the name or ARN of an event bus")
@@ -95,7 +95,7 @@ class Config:
         )
 
     def allows(self, flow_sid: str) -> bool:
-        """Whether this deployment may work on a Flow."""
+        """Whether this deployment serves a Flow."""
         return self.allowed_flow_sids is None or flow_sid.lower() in self.allowed_flow_sids
 
 
@@ -114,7 +114,7 @@ def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:
 
 
 def _allowed_flow_sids(value: str) -> frozenset[str] | None:
-    """Every valid SID of the list; a list without one allows nothing, for it was meant to restrict."""
+    """The valid SIDs of the list. A list without any allows nothing, because it was meant to restrict."""
     if not value:
         return None
     return frozenset(sid.lower() for entry in value.split(",") if FLOW_SID.fullmatch(sid := entry.strip()))
@@ -126,7 +126,7 @@ def _studio_base_url(environ: Mapping[str, str]) -> str:
     edge, region = environ.get("TWILIO_EDGE", ""), environ.get("TWILIO_REGION", "")
     for name, label in (("TWILIO_EDGE", edge), ("TWILIO_REGION", region)):
         if label and not _HOST_LABEL.fullmatch(label):
-            raise ConfigurationError(f"{name} is not a label of a host name")
+            raise ConfigurationError(f"{name} is not a valid host name label")
     # An edge without a region means us1: https://www.twilio.com/docs/global-infrastructure/edge-locations
     host = ".".join(filter(None, ("studio", edge, region or (edge and "us1"), "twilio.com")))
     return f"https://{host}"
@@ -143,7 +143,7 @@ def _checked_base_url(value: str, *, sam_local: bool) -> str:
             host = None
     if not host or not _URL_CHARACTERS.fullmatch(value) or set(value) & set("?#\\@"):
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]")
-    # The credentials travel in a header: in the clear they may only go where nobody else listens.
+    # Credentials are in a header: without TLS they may only go where nobody else can listen.
     if url.scheme == "http" and not sam_local and not _is_loopback(host):
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback")
     address = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""How long an invocation may still take, and how to hold a call to it that does not hold itself."""
+"""How much time an invocation has left, and how to enforce it on calls without a limit of their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_MARGIN = 0.5
-"""Seconds kept back to log, count and answer."""
+"""Seconds reserved for logging, metrics and the response."""
 
 PUBLISHING_TIME = 1.0
-"""Seconds kept back to publish outcome events, where there is a bus for them."""
+"""Seconds reserved for publishing outcome events, if there is a bus."""
 
 PUBLISHING_LIMIT = 3.0
-"""Seconds that publishing may take where more are left: callers of the HTTP routes wait for it."""
+"""Seconds that publishing may take at most, because HTTP callers wait for it."""
 
 API_GATEWAY_LIMIT = 29.0
 """Seconds after which a REST API gives up; an HTTP API waits for 30.
@@ -28,26 +28,26 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 """
 
 COLD_START_ALLOWANCE = 4.0
-"""Seconds that the gateway may have waited for a cold start, which Lambda's remaining time leaves out."""
+"""Seconds that the gateway may have waited for a cold start; Lambda's remaining time excludes them."""
 
 WARM_UP_LIMIT = 3.0
-"""Seconds that a starting process may spend on connections; importing everything takes less than one more."""
+"""Seconds that a cold start may spend on connections; imports take less than one more."""
 
 HTTP_BUDGET = API_GATEWAY_LIMIT - COLD_START_ALLOWANCE - ANSWER_MARGIN
 """Seconds for the work of an HTTP request: what the gateway leaves."""
 
 
 class Deadline:
-    """An instant by which the work has to be over."""
+    """The time by which the work has to be done."""
 
     __slots__ = ("_at",)
 
     def __init__(self, seconds: float) -> None:
-        """The instant that is `seconds` from now."""
+        """The time `seconds` from now."""
         self._at = monotonic() + seconds
 
     def within(self, seconds: float) -> Deadline:
-        """The earlier of this instant and the one that is `seconds` from now."""
+        """The earlier of this time and the one `seconds` from now."""
         return Deadline(min(seconds, self.remaining()))
 
     def remaining(self) -> float:
@@ -58,9 +58,9 @@ class Deadline:
 def call_within(seconds: float, function: Callable[[], T]) -> T:
     """The result of `function`, or TimeoutError after `seconds`.
 
-    A timeout of a socket holds for each of its operations: it ends neither a name look-up, nor a list of
-    addresses to try, nor an answer that comes byte by byte. A call that is given up goes on in its thread
-    until its own timeouts end it; its result is dropped. Without time, it does not begin.
+    A socket timeout applies to each operation: it limits neither a DNS lookup, nor a list of addresses to
+    try, nor a response that arrives byte by byte. An abandoned call continues in its thread until its own
+    timeouts end it; its result is dropped. With no time left, the call does not start.
     """
     if seconds <= 0:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""One invocation of a function: carries out its commands; logs, counts and publishes what became of them."""
+"""One invocation of a function: carries out its commands; logs, counts and publishes their outcomes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 NOT_ENDED = "conversation_not_ended"
 
 MOST_RETRIES = 10
-"""Failed tries in one log line."""
+"""Failed attempts in one log line."""
 
 
 class Request(NamedTuple):
-    """What a trigger brings.
+    """What a trigger delivers.
 
     Attributes:
-        payload: what the JSON held.
+        payload: the decoded JSON.
         sent_at: the trigger's own time, if it has one.
     """
 
@@ -41,17 +41,17 @@ class Request(NamedTuple):
 
 
 class Invocation:
-    """What one invocation has to go by. Safe for threads.
+    """State of one invocation. Thread-safe.
 
     Args:
-        trigger: what invoked the function, as the dimension of its metrics.
+        trigger: value of the metrics' dimension.
         context: Lambda's.
-        service: makes the service, or gives the one there is; raises ConfigurationError.
-        at_most: seconds that the trigger's caller waits.
+        service: returns the process's service; raises ConfigurationError.
+        at_most: seconds that the caller waits.
 
     Attributes:
         trigger: as given.
-        deadline: when the work has to be over.
+        deadline: when the work has to be done.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Invocation:
         seconds = min(context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN, at_most)
         try:
             self._bus = service().config.outcome_event_bus
-        except Exception:  # noqa: BLE001 - every command asks for the service again, and reports what is wrong
+        except Exception:  # noqa: BLE001 - each command asks for the service again and reports the error
             self._bus = None
         self._publish_by = Deadline(seconds)
         self.deadline = Deadline(seconds - PUBLISHING_TIME) if self._bus else self._publish_by
 
     @property
     def service(self) -> Service:
-        """What ends Executions.
+        """The service that ends Executions.
 
         Raises:
             ConfigurationError: a setting is missing or invalid.
@@ -83,11 +83,11 @@ class Invocation:
         return self._service()
 
     def carry_out(self, load: Callable[[], Request], **keys: Any) -> Outcome:  # noqa: ANN401 - any JSON
-        """Do what a command says; the outcome is logged and counted.
+        """Carry out a command; log and count the outcome.
 
         Args:
-            load: gives what the trigger brought, or raises RequestRejected.
-            keys: more keys for the log lines.
+            load: returns what the trigger delivered, or raises RequestRejected.
+            keys: further keys for the log lines.
         """
         command: Command | None = None
         retries: Retries = []
@@ -114,7 +114,7 @@ class Invocation:
         return outcome
 
     def publish_later(self, outcome: Outcome, source: str | None = None) -> None:
-        """Have an outcome published at the end of the invocation."""
+        """Publish an outcome at the end of the invocation."""
         detail_type, detail = outcome.event()
         detail |= {"trigger": self.trigger, "source": source}
         self.publish_event_later(
@@ -122,11 +122,11 @@ class Invocation:
         )
 
     def publish_event_later(self, detail_type: str, detail: dict[str, Any]) -> None:
-        """Have an event published at the end of the invocation."""
+        """Publish an event at the end of the invocation."""
         self._events.append(Event(detail_type, detail))
 
     def publish(self) -> None:
-        """Publish what is there to publish; failures are logged and counted, and change nothing else."""
+        """Publish the events; failures are logged and counted, and change nothing else."""
         if self._bus is not None and self._events:
             publish(self._bus, self._events, self._publish_by.within(PUBLISHING_LIMIT), self.named({}))
 
@@ -134,24 +134,24 @@ class Invocation:
     def reporting(
         self, keys: dict[str, Any], message: str = NOT_ENDED, retries: Retries | None = None
     ) -> Iterator[None]:
-        """Log and count the failure that comes out; an unexpected one comes out as InternalError.
+        """Log and count a failure and raise it again; an unexpected exception becomes an InternalError.
 
         Args:
-            keys: what to log with it; may grow meanwhile.
+            keys: further keys for the log line; may grow in the meantime.
             message: of the log line.
-            retries: the failed tries before it; may grow meanwhile.
+            retries: the failed attempts before it; may grow in the meantime.
         """
         try:
             yield
         except EndConversationError as error:
             self.report(error, keys | {"retries": retries or []}, message)
             raise
-        except Exception as defect:  # noqa: BLE001 - becomes an answer; one record never takes others along
-            # The text of an unexpected exception may hold anything: where it happened says enough.
+        except Exception as defect:  # noqa: BLE001 - becomes a response; one record must not fail the others
+            # An unexpected exception's message may contain anything; its location says enough.
             frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
             unexpected = InternalError(f"unexpected {type(defect).__name__}")
             self.report(unexpected, keys | {"frames": frames}, message)
-            raise InternalError("a defect of the function; its log has the details") from None
+            raise InternalError("the function has a defect; its log has the details") from None
 
     def report(self, error: EndConversationError, keys: dict[str, Any], message: str = NOT_ENDED) -> None:
         """Log and count a failure."""
@@ -161,14 +161,14 @@ class Invocation:
         log(message, extra=self.named(keys | {"code": error.code, "detail": str(error)} | error.facts))
 
     def named(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """Those of the keys that have a value, and the invocation's own."""
+        """The keys that have a value, and the invocation's own."""
         named = {"trigger": self.trigger, "function_request_id": self._request_id} | keys
         named["retries"] = named.get("retries", [])[:MOST_RETRIES] or None
         return {key: value for key, value in named.items() if value is not None}
 
 
 def keys_of(command: Command) -> dict[str, Any]:
-    """What log lines say of a command: never the contact."""
+    """The keys of a command for log lines; never the contact."""
     return {
         "flow_sid": command.flow_sid,
         "execution_sid": command.execution_sid,

@@ -1,8 +1,8 @@
 """The one logger and the one set of metrics.
 
-Logs are JSON lines whose message is a stable identifier; everything else is in keys. Metrics are CloudWatch's
-embedded metric format, printed once, at the end of an invocation. Lambda gives a process one invocation at a
-time, so the metrics of the current one are module state; the lock is for the threads of that one.
+Log lines are JSON; the message is a stable identifier, everything else is in keys. Metrics use CloudWatch's
+embedded metric format, printed once at the end of an invocation. A process handles one invocation at a time,
+so the current metrics are module state; the lock is for that invocation's threads.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "EndConversation"
 
 def _make_logger() -> Logger:
     logging.captureWarnings(capture=True)
-    # Powertools writes Unicode as it is, and cannot write half of a surrogate pair, which JSON can spell.
+    # Powertools writes Unicode unescaped, which fails for lone surrogates; JSON input can contain them.
     serializer = partial(json.dumps, default=str, separators=(",", ":"))
     try:
         made = Logger(service=SERVICE, json_serializer=serializer)
     except (ValueError, InvalidLoggerSamplingRateError):
-        # No such level, or rate. The first request has to be able to log; Config refuses the level then.
+        # An invalid level or rate. The first request must be able to log; Config rejects the level then.
         made = Logger(service=SERVICE, json_serializer=serializer, level=logging.INFO, sampling_rate=0.0)
     own = logging.getLogger(SERVICE)
     own.propagate = False
@@ -49,13 +49,13 @@ def _make_logger() -> Logger:
 
 logger = _make_logger()
 
-# Powertools prints metrics to the stream that log lines go to, in two writes: no line may come between.
+# Powertools prints metrics to the same stream as log lines, in two writes: no line may come between.
 _lock = logger.registered_handler.lock or RLock()
 
 
 @cache
 def _metrics_of(trigger: str) -> EphemeralMetrics:
-    # Powertools prints by itself at 100 values, and drops what add_dimension added then: defaults stay.
+    # Powertools flushes at 100 values and then drops dimensions from add_dimension; defaults stay.
     return EphemeralMetrics(namespace=NAMESPACE, service=SERVICE, default_dimensions={"trigger": trigger})
 
 
@@ -64,7 +64,7 @@ _current = _metrics_of("direct")
 
 @contextmanager
 def metrics_of(trigger: str) -> Iterator[None]:
-    """Count what happens inside, for one invocation by this trigger; print it at the end in any case."""
+    """Collect the metrics of one invocation by this trigger, and print them at the end in any case."""
     global _current  # noqa: PLW0603 - one invocation at a time, see above
     _current = _metrics_of(trigger)
     try:

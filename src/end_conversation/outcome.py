@@ -1,4 +1,4 @@
-"""What became of a command: one complete value, from which the edges make answers, log lines and events."""
+"""The outcome of a command: one complete value for responses, log lines and events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from end_conversation.twilio.studio import EndedExecution
 
 MOST_IN_EVENT = 1000
-"""Executions of each kind in an outcome event: of 62 bytes each, they fill half of the 256 KB of an entry."""
+"""Executions of each kind in an outcome event: 62 bytes each, half of an entry's 256 KB together."""
 
 
 class FailedExecution(NamedTuple):
@@ -24,7 +24,7 @@ class FailedExecution(NamedTuple):
     Attributes:
         sid: `FN` and 32 hexadecimal digits.
         error: why.
-        retries: the tries before the last one.
+        retries: the failed attempts before the last one.
     """
 
     sid: str
@@ -34,14 +34,14 @@ class FailedExecution(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one command.
+    """The outcome of one command.
 
     Attributes:
-        command: what was asked for; None if it was no valid command.
-        executions: the Executions that are over now.
-        failed: those that may not be.
-        error: why it failed, if it did; of several failures the worst.
-        retries: the tries that failed before another one.
+        command: the command; None if it was invalid.
+        executions: the Executions that have ended.
+        failed: those that may still be active.
+        error: why the command failed, if it did; the most serious of several failures.
+        retries: the failed attempts before another one.
     """
 
     command: Command | None
@@ -52,7 +52,7 @@ class Outcome:
 
     @classmethod
     def of(cls, command: Command, each: list[EndedExecution | FailedExecution], retries: Retries) -> Outcome:
-        """The outcome of a command whose Executions were worked on."""
+        """The outcome of a command, from that of each Execution."""
         failed = tuple(one for one in each if isinstance(one, FailedExecution))
         return cls(
             command,
@@ -64,21 +64,21 @@ class Outcome:
 
     @property
     def already_ended(self) -> int:
-        """How many of the Executions were over before we asked."""
+        """How many of the Executions had ended before the request."""
         return sum(execution.already_ended for execution in self.executions)
 
     def result(self) -> dict[str, Any]:
-        """What callers get of a success.
+        """The result for callers, if the command succeeded.
 
         Raises:
-            EndConversationError: it is none.
+            EndConversationError: it did not.
         """
         if self.error is not None:
             raise self.error
         return self.told()
 
     def told(self) -> dict[str, Any]:
-        """The Executions that were ended, as callers are told of them; docs/calling.md has the table."""
+        """The ended Executions, as in the result; docs/calling.md describes it."""
         if self.command is None:
             return {}
         account = {"account_sid": self.command.account_sid} if self.command.account_sid else {}

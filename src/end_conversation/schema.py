@@ -1,4 +1,4 @@
-"""Checks JSON against a JSON Schema, and says which fields are wrong without repeating what they hold."""
+"""Validates JSON against a JSON Schema; errors name fields, never their values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAME = re.compile(r"[A-Za-z_-]{1,32}", re.ASCII)
 def compiled(
     schema: dict[str, Any], formats: Mapping[str, Callable[[str], bool]] | None = None
 ) -> Callable[[object], dict[str, Any]]:
-    """A function that gives every field of a valid object, and None for those that are absent.
+    """A function that returns every field of a valid object, None for absent ones.
 
-    It takes null for absent, as many serializers write it, and raises InvalidRequest for anything invalid.
+    null counts as absent, since many serializers write it. Raises InvalidRequest for anything invalid.
     """
     validate = fastjsonschema.compile(schema, formats=formats or {}, fast_fail=False)
 
@@ -47,13 +47,13 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
         field = ".".join(map(str, error.path[1:]))
         if error.rule == "additionalProperties":
             for unknown in error.value.keys() - error.definition["properties"].keys():
-                # A key that is no name may be anything, and is not repeated.
+                # A key that does not look like a name may be anything; don't repeat it.
                 name = str(unknown) if _NAME.fullmatch(str(unknown)) else "a field"
                 yield FieldError(name, "is unknown")
         elif error.value is None:
             yield FieldError(field, "is required")
         elif error.rule == "type":
-            # Where null may stand for absent, it comes last.
+            # Where null is allowed, it comes last.
             kind = (
                 error.rule_definition if isinstance(error.rule_definition, str) else error.rule_definition[0]
             )
@@ -61,12 +61,12 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
         elif error.rule == "format":
             yield FieldError(field, "must be an RFC 3339 date-time with a time zone")
         else:
-            # Its messages quote rules, never values: "data.flow_sid must match pattern …".
+            # These messages quote rules, never values: "data.flow_sid must match pattern …".
             yield FieldError(field, error.message.removeprefix(f"{error.name} "))
 
 
 def _is_unicode(value: object) -> bool:
-    """Whether a string can be written as UTF-8: JSON's escapes can spell half of a surrogate pair."""
+    """Whether a string can be encoded as UTF-8: JSON escapes can produce lone surrogates."""
     try:
         str(value).encode()
     except UnicodeEncodeError:

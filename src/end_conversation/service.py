@@ -68,7 +68,7 @@ class Service:
             FlowNotAllowed: nothing was asked of Twilio.
         """
         if not self.config.allows(flow_sid):
-            raise FlowNotAllowed("this deployment may not work on the Flow")
+            raise FlowNotAllowed("this deployment does not serve the Flow")
 
     def check_acceptable(self, command: Command, deadline: Deadline) -> None:
         """Refuse a command that is none of this deployment's, as far as is known without Twilio's secret.

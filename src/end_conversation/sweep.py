@@ -1,4 +1,4 @@
-"""The Lambda handler that ends the Executions which nobody ended, by schedule or on demand."""
+"""The Lambda handler of the sweep: ends Executions that nobody ended, on a schedule or on demand."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN401 - a caller may send anything
-    """End what is stuck in some Flows, oldest first.
+    """End the stuck Executions of some Flows, oldest first.
 
     Returns:
-        What was found and ended in each Flow; docs/operations.md has the table.
+        What was found and ended in each Flow; docs/sweep.md describes it.
 
     Raises:
-        InvalidRequest: before anything is done, as are FlowNotAllowed and AccountNotAllowed.
+        InvalidRequest: before anything is done; FlowNotAllowed and AccountNotAllowed, too.
         EndConversationError: no Flow could be listed.
     """
     with metrics_of("sweep"):

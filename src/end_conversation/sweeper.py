@@ -1,4 +1,4 @@
-"""Ends the Executions of some Flows that are older than they should be."""
+"""The sweep: ends the Executions of some Flows that are older than a given age."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from end_conversation.twilio.account import Retries
 
 CONCURRENCY = 20
-"""Executions that are ended at once, while Twilio throttles none of them."""
+"""Executions that are ended concurrently, unless Twilio throttles."""
 
 DEFAULT_MINUTES = "1440"
 
@@ -48,10 +48,10 @@ class Sweep:
 
     Attributes:
         flow_sids: the Flows, each once.
-        older_than: the age from which on an Execution is stuck.
-        account_sid: the Twilio account of all the Flows; None is the default one.
-        limit: how many Executions to end at the most; None is all.
-        dry_run: whether to count only.
+        older_than: the age from which an Execution counts as stuck.
+        account_sid: the Twilio account of all the Flows; None: the default one.
+        limit: how many Executions to end at most; None: all.
+        dry_run: only count.
     """
 
     flow_sids: tuple[str, ...]
@@ -62,11 +62,11 @@ class Sweep:
 
     @classmethod
     def parse(cls, event: object, environ: Mapping[str, str] = os.environ) -> Sweep:
-        """Check the function's input, and take what it lacks from the environment.
+        """Validate the function's input; the environment has the defaults.
 
         Raises:
-            InvalidRequest: the input is wrong, or names no Flow and neither does the environment.
-            ConfigurationError: the environment is wrong.
+            InvalidRequest: the input is invalid, or neither it nor the environment names a Flow.
+            ConfigurationError: the environment is invalid.
         """
         given = _check(event)
         default = _defaults(environ)
@@ -91,10 +91,10 @@ class Stuck(NamedTuple):
 
 
 class Sweeper:
-    """One sweep: first everything is listed, since ending shifts the pages, then it is ended.
+    """One sweep: lists everything first, because ending Executions shifts the pages, then ends it.
 
     Raises:
-        EndConversationError: the Flows or the account are not this deployment's.
+        EndConversationError: this deployment does not serve the Flows or the account.
     """
 
     def __init__(self, sweep: Sweep, invocation: Invocation) -> None:
@@ -107,7 +107,7 @@ class Sweeper:
         self._found: dict[str, list[str]] = {}
         self._unlisted: dict[str, EndConversationError] = {}
         self._tally: Counter[tuple[str, str]] = Counter()
-        # Nothing is begun that could not be finished: a last try has its time, or a quarter of all there is.
+        # Start nothing that could not finish: reserve the time of one try, or a quarter of what is left.
         left = invocation.deadline.remaining()
         self._stop = Deadline(left - min(TRY_TIMEOUT, left / 4))
 
@@ -120,7 +120,7 @@ class Sweeper:
         Raises:
             EndConversationError: no Flow could be listed, and nothing was found.
         """
-        # A list that is too long leaves half of the time to end what was found of it.
+        # Listing may take half of the time; the rest is for ending what was found.
         half_time = Deadline(self._stop.remaining() / 2)
         until = datetime.now(UTC) - self._sweep.older_than
         for flow_sid in self._sweep.flow_sids:
@@ -144,13 +144,13 @@ class Sweeper:
                 found[one.sid.casefold()] = one.sid
         except EndConversationError as error:
             self._unlisted[flow_sid] = error
-        except Exception as defect:  # noqa: BLE001 - costs this Flow only, untold
+        except Exception as defect:  # noqa: BLE001 - a defect costs this Flow only; its text may contain anything
             self._unlisted[flow_sid] = InternalError(f"unexpected {type(defect).__name__}")
-        # Twilio lists the newest first. What was found before a failure is kept.
+        # Twilio lists the newest first. Keep what was found before a failure.
         self._found[flow_sid] = list(found.values())[::-1]
 
     def _end(self, pending: list[Stuck]) -> None:
-        """Work through what is pending, and again through what Twilio throttled, while there is time."""
+        """End what is pending; repeat what Twilio throttled while there is time."""
         with ThreadPoolExecutor(CONCURRENCY) as threads:
             while pending:
                 throttled: dict[Stuck, TwilioThrottled] = {}
@@ -169,21 +169,21 @@ class Sweeper:
             self._invocation.report(throttled[one], self._keys(*one))
 
     def _end_one(self, one: Stuck) -> TwilioThrottled | str:
-        """What came of it: ended, failed, left for the next run, or to be tried again."""
+        """The outcome: ended, failed, left for the next run, or throttled."""
         if not self._stop.remaining():
             return "left"
         retries: Retries = []
         try:
             ended = end(self._account, one.flow_sid, one.sid, self._invocation.deadline, retries)
         except ExecutionNotFound:
-            # Gone is as good as ended.
+            # An Execution that no longer exists counts as ended.
             return "ended"
         except TwilioThrottled as error:
             return error
         except EndConversationError as error:
             self._invocation.report(error, self._keys(*one, retries=retries))
             return "failed"
-        except Exception as defect:  # noqa: BLE001 - costs this one only, untold
+        except Exception as defect:  # noqa: BLE001 - a defect costs this Execution only, as above
             self._invocation.report(InternalError(f"unexpected {type(defect).__name__}"), self._keys(*one))
             return "failed"
         count("ExecutionsAlreadyEnded" if ended.already_ended else "ExecutionsEnded")

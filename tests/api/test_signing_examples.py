@@ -1,18 +1,20 @@
-"""The examples of docs/webhook.md, run as they stand there."""
+"""The examples of docs/webhook.md and the README, run as they stand there."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from served import ROOT, Api, serving
 
 from local.signing import KEY, ROUTE
 
-DOCUMENT = ROOT / "README.md"
-SECTION = DOCUMENT.read_text().partition("### HTTP, signed with a webhook key")[2].partition("\n### ")[0]
+SECTION = (ROOT / "docs/webhook.md").read_text().partition("## Examples")[2].partition("\n## ")[0]
+README = (ROOT / "README.md").read_text().partition("**A signed webhook,**")[2]
 COMMANDS = {
     "python": [sys.executable, "-"],
     "javascript": ["node", "--input-type=module", "-"],
@@ -54,3 +56,22 @@ def test_an_example_ends_its_execution(api: Api, language: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "200" in done.stdout
     assert executions.get(flow_sid, sid).status == "ended"
+
+
+def test_the_example_of_the_readme_ends_its_execution(api: Api, tmp_path: Path) -> None:
+    """With a command in command.json, it is answered with the result."""
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    execution = api.behind.studio.seed("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b")
+    command = {"flow_sid": execution.flow_sid, "execution_sid": execution.sid}
+    (tmp_path / "command.json").write_text(json.dumps(command))
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=example,
+        env={"WEBHOOK_URL": api.url + ROUTE, "WEBHOOK_KEY": KEY},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["executions"][0]["status"] == "ended"

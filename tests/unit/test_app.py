@@ -341,7 +341,7 @@ def failure_record(payload: Any) -> dict[str, Any]:
         },
         "requestPayload": payload,
         "responseContext": {"statusCode": 200, "executedVersion": "1", "functionError": "Unhandled"},
-        "responsePayload": {"errorMessage": "Twilio did not answer in time", "errorType": "TwilioTimeout"},
+        "responsePayload": {"errorMessage": "Twilio did not respond in time", "errorType": "TwilioTimeout"},
     }
 
 

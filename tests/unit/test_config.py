@@ -11,8 +11,8 @@ MESSAGES = {
     "TWILIO_SECRET_ID is not set",
     "POWERTOOLS_LOG_LEVEL is not a log level",
     "TWILIO_SECRET_MAX_AGE_SECONDS is not a number of seconds",
-    "TWILIO_EDGE is not a label of a host name",
-    "TWILIO_REGION is not a label of a host name",
+    "TWILIO_EDGE is not a valid host name label",
+    "TWILIO_REGION is not a valid host name label",
     "TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]",
     "TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback",
 }

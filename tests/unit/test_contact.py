@@ -229,7 +229,7 @@ def test_an_item_may_leave_its_flow_out(function: Function, studio: Studio) -> N
 def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, body: str) -> None:
     """What cannot be read is not taken for an empty list."""
     studio.fail(method="GET", status=200, body=body, times=None)
-    with pytest.raises(TwilioError, match=r"^Twilio answered 200 and no list$"):
+    with pytest.raises(TwilioError, match=r"^Twilio returned 200 without a list$"):
         function(COMMAND)
 
 
@@ -270,14 +270,14 @@ def test_listing_sends_no_body(function: Function, studio: Studio) -> None:
 def test_a_list_that_does_not_go_on_is_an_error(function: Function, studio: Studio, url: str) -> None:
     """There is more, and no way to it: not a success."""
     studio.fail(method="GET", status=200, body=page(next_page_url=url), times=None)
-    with pytest.raises(TwilioError, match=r"^Twilio's list does not go on$"):
+    with pytest.raises(TwilioError, match=r"^Twilio repeats a page of the list$"):
         function(COMMAND)
 
 
 def test_a_list_that_goes_in_circles_is_an_error(function: Function, studio: Studio) -> None:
     """The same position again would be read for ever."""
     studio.fail(method="GET", status=200, body=page(next_page_url="?PageToken=PAabc"), times=None)
-    with pytest.raises(TwilioError, match=r"^Twilio's list does not go on$"):
+    with pytest.raises(TwilioError, match=r"^Twilio repeats a page of the list$"):
         function(COMMAND)
     assert len(studio.requests) == 2
 

@@ -102,12 +102,12 @@ def test_bad_bodies_are_bad_requests(function: Function, studio: Studio, changes
 @pytest.mark.parametrize(
     ("event", "detail"),
     [
-        (http_event(routeKey="POST /elsewhere"), "there is no such route"),
-        (sample("http-rest") | {"httpMethod": "PUT"}, "the route takes POST only"),
+        (http_event(routeKey="POST /elsewhere"), "the route does not exist"),
+        (sample("http-rest") | {"httpMethod": "PUT"}, "the route accepts POST only"),
         (http_event(headers={"content-type": "text/plain"}), "the body must be application/json"),
         (http_event(body=""), "the body is empty"),
         (http_event(body={}), "the body is empty"),
-        (http_event(body="e30", isBase64Encoded=True), "the body is not base64, as the event says it is"),
+        (http_event(body="e30", isBase64Encoded=True), "the body is not valid base64"),
         (http_event(body="{"), "the body is not JSON"),
         (http_event(body="\ud800"), "the body is not UTF-8"),
         (http_event([]), "the payload is not a JSON object"),
@@ -269,7 +269,7 @@ def test_a_flow_that_is_not_allowed_is_forbidden(
     environment.setenv("ALLOWED_FLOW_SIDS", "FW" + "2" * 32)
     status, problem = ask(function, http_event(command))
     assert (status, problem["code"]) == (403, "flow_not_allowed")
-    assert problem["detail"] == "this deployment may not work on the Flow"
+    assert problem["detail"] == "this deployment does not serve the Flow"
     assert not studio.requests
 
 

@@ -391,7 +391,7 @@ MALFORMED: list[tuple[Proof, dict[str, str], str]] = [
 @pytest.mark.parametrize(("what", "headers", "expected"), MALFORMED)
 def test_what_proves_nothing_is_refused(what: Proof, headers: dict[str, str], expected: str) -> None:
     """By one kind of error with one text; what is wrong is a word for the log."""
-    with pytest.raises(InvalidSignature, match=r"^the request is not signed as it has to be$") as refusal:
+    with pytest.raises(InvalidSignature, match=r"^the request has no valid signature$") as refusal:
         check(what, (KEY,), request(headers), NOW)
     assert refusal.value.facts == {"cause": expected}
 

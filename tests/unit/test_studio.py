@@ -170,11 +170,11 @@ def test_what_does_not_pass_is_told(end: End, studio: Studio, fault: dict[str, A
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": 503}, f"Twilio answered 503 to try {TRIES}"),
-        ({"status": 501}, "Twilio answered 501 and no ended Execution"),
-        ({"status": 403}, "Twilio answered 403"),
-        ({"status": 404}, "Twilio knows no such Execution or Flow"),
-        ({"broken": "hang"}, "Twilio did not answer in time"),
+        ({"status": 503}, f"Twilio returned 503 (try {TRIES})"),
+        ({"status": 501}, "Twilio returned 501 without an ended Execution"),
+        ({"status": 403}, "Twilio returned 403"),
+        ({"status": 404}, "Twilio does not know the Execution or the Flow"),
+        ({"broken": "hang"}, "Twilio did not respond in time"),
         ({"broken": "reset"}, "the connection to Twilio failed: ConnectionResetError"),
     ],
 )
@@ -306,7 +306,7 @@ def test_without_time_nothing_is_sent(end: End, studio: Studio) -> None:
     end(studio.seed(FLOW_SID).sid)
     studio.forget_requests()
     error = failure(end, seconds=0)
-    assert (type(error), str(error)) == (TwilioTimeout, "there is no time left to ask Twilio")
+    assert (type(error), str(error)) == (TwilioTimeout, "no time is left for a request to Twilio")
     assert not studio.requests
 
 
@@ -369,7 +369,7 @@ def test_a_full_house_is_waited_for_until_the_deadline(
     studio_client = client()
     while studio_client.gate.enter(0):
         pass
-    with pytest.raises(TwilioTimeout, match=r"^there is no time left to ask Twilio$"):
+    with pytest.raises(TwilioTimeout, match=r"^no time is left for a request to Twilio$"):
         studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.05))
     assert not studio.requests
 

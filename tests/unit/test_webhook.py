@@ -288,7 +288,7 @@ def test_malformed_headers_are_refused(
     headers = change(headers_of(BODY))
     status, problem = ask(function, webhook_event(BODY, headers, name=name))
     assert (status, problem["code"]) == (401, "invalid_signature")
-    assert problem["detail"] == "the request is not signed as it has to be"
+    assert problem["detail"] == "the request has no valid signature"
     assert cause_of_refusal(function) == cause
     assert function.metrics == {"RequestsRejected": 1}
     assert not studio.requests
@@ -620,10 +620,10 @@ def test_after_a_failure_the_keys_are_left_alone_for_a_while(
     signed = signed_now(clock)
     began = clock.now
     for after, reads, cause in [
-        (0.0, 1, "the secret of the signing keys holds no key"),
-        (0.0, 1, "the secret of the webhooks could not be read a moment ago"),
-        (FAILURE_PAUSE - 0.1, 1, "the secret of the webhooks could not be read a moment ago"),
-        (FAILURE_PAUSE, 2, "the secret of the signing keys holds no key"),
+        (0.0, 1, "the webhook secret has neither keys nor sources"),
+        (0.0, 1, "the webhook secret could not be read a moment ago"),
+        (FAILURE_PAUSE - 0.1, 1, "the webhook secret could not be read a moment ago"),
+        (FAILURE_PAUSE, 2, "the webhook secret has neither keys nor sources"),
     ]:
         clock.now = began + after
         with pytest.raises(CredentialsUnavailable, match=f"^{cause}$"):
@@ -634,9 +634,9 @@ def test_after_a_failure_the_keys_are_left_alone_for_a_while(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "the secret of the signing keys is not JSON"),
-        ("[]", "the secret of the signing keys holds no key"),
-        ('{"keys": []}', "the secret of the signing keys holds no key"),
+        ("{", "the webhook secret is not JSON"),
+        ("[]", "the webhook secret has neither keys nor sources"),
+        ('{"keys": []}', "the webhook secret has neither keys nor sources"),
     ],
 )
 def test_what_a_secret_lacks_is_told(text: str, complaint: str) -> None:

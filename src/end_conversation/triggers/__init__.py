@@ -1,1 +1,1 @@
-"""What the triggers have of their own: the shapes of AWS's events, HTTP and its signatures."""
+"""The triggers: AWS's event formats, HTTP, signatures, sources."""

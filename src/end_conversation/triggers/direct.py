@@ -1,4 +1,4 @@
-"""Direct invocation: the payload is the command, or Lambda's record of an invocation that failed for good."""
+"""Direct invocation: the payload is a command, or Lambda's record of a failed asynchronous invocation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def handle(invocation: Invocation, event: object) -> dict[str, Any]:
 
 
 def is_failure_record(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether it is what Lambda sends to a failure destination.
+    """Whether this is a record that Lambda sends to a failure destination.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
     """
@@ -39,14 +39,14 @@ def is_failure_record(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def request_of(payload: object, sent_at: datetime | None = None) -> Request:
-    """The command in a payload: bare, in an EventBridge event, or in the record of an invocation that failed.
+    """The command in a payload: bare, in an EventBridge event, or in the record of a failed invocation.
 
     Args:
-        payload: what the JSON held.
-        sent_at: the trigger's own time, for a payload without one.
+        payload: the decoded JSON.
+        sent_at: the trigger's own time, for payloads without one.
 
     Raises:
-        InvalidRequest: the payload's own time is invalid, so it is unknown what happened before it.
+        InvalidRequest: the payload's own time is invalid, so `occurred_at` has no upper limit.
     """
     if is_failure_record(payload):
         try:

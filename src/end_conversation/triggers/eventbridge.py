@@ -1,4 +1,4 @@
-"""What an EventBridge event brings, whether a rule sent it to the function or to the queue before it.
+"""EventBridge events, sent to the function by a rule or through the queue.
 
 https://docs.aws.amazon.com/eventbridge/latest/ref/events-structure.html
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def is_event(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether it is an event, and not the bare command."""
+    """Whether this is an event rather than a bare command."""
     return isinstance(value, dict) and "detail-type" in value
 
 
@@ -24,11 +24,11 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The result of the event's command.
 
     Raises:
-        EndConversationError: Lambda invokes twice more, and then sends the event to the failure destination.
+        EndConversationError: Lambda retries twice, then sends the event to the failure destination.
     """
     outcome = invocation.carry_out(lambda: request_of(event))
     if outcome.error is None or outcome.error.permanent:
-        # Any other failure is not final: Lambda tries again.
+        # Other failures are not final: Lambda retries.
         invocation.publish_later(outcome)
     return outcome.result()
 
@@ -37,7 +37,7 @@ def request_of(event: dict[str, Any]) -> Request:
     """The command in an event's detail, and the event's own time.
 
     Raises:
-        InvalidRequest: the time is invalid, so that there is no telling what happened before it.
+        InvalidRequest: the time is invalid, so `occurred_at` has no upper limit.
     """
     time = event.get("time")
     try:

@@ -1,9 +1,9 @@
-"""JMESPath with Powertools' functions and our own, for expressions whose cost is bounded beforehand.
+"""JMESPath with Powertools' functions and our own, for expressions of limited cost.
 
-JMESPath has no loops, but it can double what it has again and again (`[@,@][]|[@,@][]|…`), and it can nest.
-So an expression is measured once, when it is compiled: how often, at worst, it goes through its input. That
-takes the syntax tree, which JMESPath's parser calls an implementation detail: the version is locked, and a
-test fails if the tree gets nodes of another kind.
+JMESPath has no loops, but it can double its input again and again (`[@,@][]|[@,@][]|…`), and it can nest.
+Each expression is therefore measured once, when it is compiled: how often it scans its input at worst. This
+needs the syntax tree, an implementation detail of JMESPath's parser: the version is locked, and a test fails
+if the tree gets other kinds of nodes.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ LONGEST = 1024
 """Characters of an expression."""
 
 DEEPEST = 32
-"""Levels of an expression: each takes Python a few frames, to parse and to evaluate."""
+"""Levels of an expression: each takes a few of Python's stack frames."""
 
 MOST_PASSES = 80
-"""How often all expressions of a declaration together may go through a payload.
+"""How often all expressions of a declaration together may scan a payload.
 
-A megabyte of the smallest elements takes JMESPath a tenth of a second to three tenths, each time.
+A scan of one megabyte of the smallest elements takes 0.1 to 0.3 seconds.
 """
 
 INFLATION = 8
-"""How many times its length `powertools_base64_gzip` may make of a text."""
+"""How many times longer `powertools_base64_gzip` may make a string."""
 
 _ESCAPING = 2
-"""How many times its length, as JSON, `to_string` may make of a value: quotes and backslashes are escaped."""
+"""How many times longer, as JSON, `to_string` may make a value: it escapes quotes and backslashes."""
 
 _FOR_EACH = {"map", "sort_by", "min_by", "max_by"}
 """The functions that take an expression reference."""
@@ -52,16 +52,16 @@ _Node = dict[str, Any]
 
 
 class EvaluationError(ValueError):
-    """An expression cannot be evaluated for this payload; holds nothing of either."""
+    """An expression cannot be evaluated for this payload; the message contains neither."""
 
 
 class Cost(NamedTuple):
-    """What an expression may cost.
+    """The cost of an expression at worst.
 
     Attributes:
-        growth: size of the result at most, written as JSON, as a multiple of the input's.
-        nodes: how many there are to visit.
-        passes: how often the input is gone through.
+        growth: size of the result as JSON, as a multiple of the input's.
+        nodes: how many have to be visited.
+        passes: how often the input is scanned.
     """
 
     growth: int = 1
@@ -71,7 +71,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression that has been parsed and measured."""
+    """A parsed and measured expression."""
 
     text: str
     cost: Cost
@@ -82,7 +82,7 @@ class Expression:
         """Parse and measure an expression.
 
         Raises:
-            ValueError: what is wrong with it; does not repeat it.
+            ValueError: the message does not quote the expression.
         """
         if len(text) > LONGEST:
             raise ValueError(f"is longer than {LONGEST} characters")
@@ -91,16 +91,16 @@ class Expression:
         except JMESPathError as error:
             position = getattr(error, "lex_position", None)
             where = f" (character {position + 1})" if isinstance(position, int) else ""
-            raise ValueError(f"is not JMESPath{where}") from None
+            raise ValueError(f"is not valid JMESPath{where}") from None
         except RecursionError:
             raise ValueError("is nested too deeply") from None
         return cls(text, _cost(parsed.parsed, DEEPEST), parsed)
 
     def search(self, payload: object) -> Any:  # noqa: ANN401 - any JSON
-        """What the expression finds; None if there is nothing.
+        """The expression's result; None if it finds nothing.
 
         Raises:
-            EvaluationError: a function cannot work with what it got.
+            EvaluationError: a function got an invalid argument.
         """
         try:
             return self._parsed.search(payload, _OPTIONS)
@@ -110,15 +110,15 @@ class Expression:
 
 
 def passes(each: Expression | None, others: Iterable[Expression]) -> int:
-    """How often the expressions of a declaration go through a payload: `others` get what `each` finds."""
+    """How often the expressions of a declaration scan a payload: `others` get what `each` finds."""
     first = Cost() if each is None else each.cost
     return first.passes + first.growth * sum(other.cost.passes for other in others)
 
 
-# The decorator has no types.
+# The decorator is untyped.
 # mypy: disable-error-code="untyped-decorator"
 class _Functions(PowertoolsFunctions):
-    """Powertools', of which a few bytes do not make a gigabyte, and what mappings of webhooks need."""
+    """Powertools' functions, with limited decompression, and some for mapping webhooks."""
 
     @signature({"types": ["string"]})
     def _func_powertools_base64_gzip(self, value: str) -> str:
@@ -151,18 +151,18 @@ def _date_time(value: float | str | None, per_second: int) -> str | None:
     return None if value is None else datetime.fromtimestamp(float(value) / per_second, UTC).isoformat()
 
 
-def _cost(  # noqa: C901, PLR0911 - one case for each kind of node
+def _cost(  # noqa: C901, PLR0911 - one case per kind of node
     node: _Node, levels: int, *, repeated: bool = False
 ) -> Cost:
     """The cost of a node of JMESPath's syntax tree.
 
     Args:
         node: with its `type`, `children` and `value`.
-        levels: how many there may be.
-        repeated: whether it is evaluated for each element of a list, so that constants add up.
+        levels: how many are allowed.
+        repeated: whether it is evaluated per element of a list, so that constants add up.
 
     Raises:
-        ValueError: it cannot be evaluated for any payload, or is nested too deeply.
+        ValueError: no payload could be evaluated, or it is nested too deeply.
     """
     if not levels:
         raise ValueError("is nested too deeply")
@@ -194,11 +194,11 @@ def _cost(  # noqa: C901, PLR0911 - one case for each kind of node
             return parts._replace(growth=parts.growth + 1)
         case "or_expression" | "and_expression" | "not_expression" | "key_val_pair":
             return _together(map(cost, children))
-    raise ValueError("has an expression reference where none can be")
+    raise ValueError("has an expression reference where none is allowed")
 
 
 def _in_turn(parts: Iterable[Cost]) -> Cost:
-    """The cost of parts of which each gets what the one before it made."""
+    """The cost of parts that each get the previous one's result."""
     whole = Cost()
     for part in parts:
         whole = Cost(
@@ -218,7 +218,7 @@ def _together(parts: Iterable[Cost]) -> Cost:
 
 
 def _for_each(base: Cost, body: list[Cost]) -> Cost:
-    """The cost of all of `body` for each element of `base`; the last of it makes the result."""
+    """The cost of `body` per element of `base`; its last part makes the result."""
     visits = 1 + sum(part.nodes + part.passes for part in body)
     return Cost(base.growth * body[-1].growth, 1 + base.nodes, base.passes + base.growth * visits)
 
@@ -234,23 +234,23 @@ def _call(name: str, arguments: list[_Node], cost: Callable[..., Cost]) -> Cost:
     if name == "join":
         separator = arguments[0]
         if separator["type"] != "literal":
-            # It comes as often as there are elements, and both can be large.
-            raise ValueError("joins by a separator that is not a literal")
+            # It is repeated per element, and both can be large.
+            raise ValueError("joins with a separator that is not a literal")
         factor = 1 + len(str(separator["value"]))
     if factor:
-        # What it writes costs as much as what it reads.
+        # Writing costs as much as reading.
         growth = called.growth * factor
         return called._replace(growth=growth, passes=called.passes + growth)
     return called
 
 
 def _check_call(name: str, arguments: int) -> None:
-    """Call it once, since JMESPath itself finds out when a payload comes along."""
+    """Call it once: JMESPath itself only finds out when there is a payload."""
     try:
         jmespath.search(f"{name}({','.join('@' * arguments)})", None, _OPTIONS)
     except UnknownFunctionError:
         raise ValueError("calls a function that does not exist") from None
     except ArityError:
         raise ValueError(f"calls {name} with the wrong number of arguments") from None
-    except Exception:  # noqa: BLE001, S110 - it exists, and does not like null
+    except Exception:  # noqa: BLE001, S110 - it exists, but rejects null
         pass

@@ -132,9 +132,9 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
         EndConversationError: it cannot be told from whom the request is.
     """
     if request.route not in (ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE):
-        raise NotFound("there is no such route")
+        raise NotFound("the route does not exist")
     if request.method != "POST":
-        raise MethodNotAllowed("the route takes POST only")
+        raise MethodNotAllowed("the route accepts POST only")
     if request.route == ROUTE:
         return None
     # Sources take JMESPath, for whose import ordinary commands should not wait.

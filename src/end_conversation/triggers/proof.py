@@ -1,6 +1,6 @@
-"""How the sender of a webhook proves itself: what the request claims, and what a holder of a key would claim.
+"""How senders of webhooks are verified: what the request claims, and what a key's holder would claim.
 
-Each kind of proof is one function that reads the request's headers; `check` compares, for all of them.
+Each type of proof is one function that reads the request's headers; `check` compares, for all types.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from end_conversation.triggers.request import HttpRequest
 
 TOLERANCE = 300
-"""Seconds that a request may be old, or its sender's clock ahead."""
+"""Seconds by which a timestamp may differ from our clock."""
 
 SHORTEST_KEY = 24
-"""Bytes that the Standard Webhooks specification asks of a key at least."""
+"""Minimum bytes of a key, according to the Standard Webhooks specification."""
 
 Keys = tuple[bytes, ...]
 
 _STANDARD_KEY_PREFIX = "whsec_"
-# Without a full stop, which divides what is signed: a sender's text could pass for a timestamp otherwise.
+# Without a period, which separates what is signed: an id could pass for a timestamp otherwise.
 _STANDARD_ID = re.compile(r"[!-\-/-~]{1,256}")
 _STANDARD_SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
 _PLACEHOLDER = re.compile(r"\{(timestamp|method|url|body)\}")
@@ -45,15 +45,15 @@ _MOST_FORM_FIELDS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a source asks of its requests: `verify` of its declaration, with every default filled in.
+    """How a source's requests are verified: `verify` of its declaration, with all defaults.
 
     Attributes:
-        type: `standard`, `hmac`, `token`, `basic` or `twilio`; the rest is for the types that use it. `none`
-            refuses everything.
-        header: the one with the signature or the token, in lower case.
+        type: `standard`, `hmac`, `token`, `basic` or `twilio`; the other fields are for the types that use
+            them. `none` rejects everything.
+        header: name of the header with the signature or token, in lower case.
         algorithm: `sha256` or `sha1`.
         encoding: of the signature, `hex` or `base64`.
-        prefix: what the header's value has before it.
+        prefix: what precedes it in the header's value.
         signed: what is signed, a template of `{timestamp}`, `{method}`, `{url}` and `{body}`.
         timestamp_header: in lower case; None if there is no timestamp.
         timestamp_format: `unix`, `unix-ms` or `rfc3339`.
@@ -70,11 +70,11 @@ class Proof:
 
 
 class Claim(NamedTuple):
-    """What there is to compare.
+    """The values to compare.
 
     Attributes:
-        given: what the request has; one that is right is enough.
-        made_by: what it would have if the holder of a key had made it, in one or more spellings.
+        given: what the request has; one match is enough.
+        made_by: what a key's holder would have sent, in one or more spellings.
     """
 
     given: tuple[bytes, ...]
@@ -82,19 +82,19 @@ class Claim(NamedTuple):
 
 
 def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: str | None = None) -> None:
-    """Refuse a request that no holder of one of the keys has made.
+    """Reject a request that was not made by a holder of one of the keys.
 
-    A refusal costs the same whatever was wrong: the body is always hashed, and with every key.
+    A rejection costs the same whatever is wrong: the body is always hashed, with every key.
 
     Args:
-        proof: what a request has to show.
-        keys: any of them will do.
-        request: what came.
+        proof: how to verify it.
+        keys: any of them may match.
+        request: the request.
         now: seconds since 1970.
-        base_url: what stands for `https://`, host and stage in the URL that the sender knows.
+        base_url: replaces `https://`, host and stage in the URL, if the sender calls another one.
 
     Raises:
-        InvalidSignature: and nothing else, whatever came.
+        InvalidSignature: and nothing else, whatever the request.
     """
     cause = "signature_unknown"
     try:
@@ -106,21 +106,21 @@ def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: 
     except InvalidSignature as refusal:
         cause, claim = refusal.cause, Claim((), lambda key: (hmac.digest(key, body, "sha256"),))
     made = [each for key in keys or (b"no key",) for each in claim.made_by(key)]
-    # A list, not a generator: the first match must not end the comparing.
+    # A list, not a generator: the first match must not stop the comparison.
     if not keys or not any([hmac.compare_digest(*pair) for pair in product(made, claim.given)]):  # noqa: C419
         raise InvalidSignature(cause)
 
 
 def parse_key(kind: str, text: str) -> bytes:
-    """A key as a secret writes it down, for this type of proof.
+    """Decode a key for this type of proof.
 
     Raises:
-        ValueError: says what a key has to be; never holds the key.
+        ValueError: the message never contains the key.
     """
     try:
         if kind == "standard":
             encoded = text.removeprefix(_STANDARD_KEY_PREFIX)
-            # Some senders give their keys without the padding.
+            # Some vendors show keys without padding.
             key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
             if len(key) >= SHORTEST_KEY:
                 return key
@@ -133,19 +133,19 @@ def parse_key(kind: str, text: str) -> bytes:
 
 
 def sign_standard(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
-    """The signature that a sender puts into `webhook-signature`."""
+    """A signature for `webhook-signature`."""
     content = b".".join((message_id.encode(), timestamp.encode(), body))
     return "v1," + b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
 def sign_hmac(proof: Proof, key: bytes, content: bytes) -> str:
-    """The signature without its prefix, as a proof of the type `hmac` wants it."""
+    """A signature for a proof of the type `hmac`, without its prefix."""
     digest = hmac.digest(key, content, proof.algorithm)
     return digest.hex() if proof.encoding == "hex" else b64encode(digest).decode()
 
 
 def sign_twilio(key: bytes, url: str, fields: Iterable[tuple[str, str]], algorithm: str = "sha1") -> str:
-    """Twilio's signature of a URL and the fields of a form.
+    """Twilio's signature for a URL and a form's fields.
 
     https://www.twilio.com/docs/usage/webhooks/webhooks-security
     """
@@ -154,7 +154,7 @@ def sign_twilio(key: bytes, url: str, fields: Iterable[tuple[str, str]], algorit
 
 
 def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url: str | None = None) -> bytes:
-    """What is signed: the template of a proof of the type `hmac`, filled in."""
+    """What is signed: the filled-in template of a proof of the type `hmac`."""
     fillers: dict[str, Callable[[], bytes]] = {
         "timestamp": timestamp.encode,
         "method": partial(_bytes, request.method or ""),
@@ -167,10 +167,10 @@ def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url:
 
 
 def form_fields(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form, in their order.
+    """The fields of a form, in order.
 
     Raises:
-        ValueError: it is no form, or has more than a thousand fields.
+        ValueError: not a form, or one with more than a thousand fields.
     """
     text = body.decode()
     return parse_qsl(
@@ -185,8 +185,8 @@ def form_fields(body: bytes) -> list[tuple[str, str]]:
 def _standard(_: Proof, request: HttpRequest, body: bytes, now: float, __: str | None) -> Claim:
     """Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
 
-    The reference library decodes the body, gives up at the first entry of `webhook-signature` that it cannot
-    read and takes any float for a timestamp; what the scheme says is a few lines.
+    Not the reference library, which decodes the body, fails at the first unreadable entry of
+    `webhook-signature` and accepts any float as a timestamp; the scheme is a few lines.
     """
     message_id, timestamp, entries = (
         _header(request, f"webhook-{name}", name) for name in ("id", "timestamp", "signature")
@@ -226,7 +226,7 @@ def _basic(_: Proof, request: HttpRequest, body: bytes, __: float, ___: str | No
 
 
 def _twilio(_: Proof, request: HttpRequest, body: bytes, __: float, base_url: str | None) -> Claim:
-    """Twilio's, as its own SDKs check it: https://www.twilio.com/docs/usage/webhooks/webhooks-security."""
+    """Twilio's scheme, as its SDKs validate it: https://www.twilio.com/docs/usage/webhooks/webhooks-security."""
     given = _header(request, "x-twilio-signature", "signature")
     settings = "".join(request.header("x-twilio-webhooks-signature-settings"))
     named = dict(part.strip().partition("=")[::2] for part in settings.split(","))
@@ -241,7 +241,7 @@ def _twilio(_: Proof, request: HttpRequest, body: bytes, __: float, base_url: st
         except ValueError:
             raise InvalidSignature("body_unreadable") from None
     elif parse_qs(urlsplit(url).query).get("bodySHA256") != [sha256(body).hexdigest()]:
-        # The signature is of the URL alone then, and the URL has to vouch for the body.
+        # The signature covers the URL only; the URL contains the body's hash.
         raise InvalidSignature("body_hash_unknown")
     return Claim(
         (_bytes(given),),
@@ -254,7 +254,7 @@ def _none(_: Proof, __: HttpRequest, ___: bytes, ____: float, _____: str | None)
 
 
 def _knows(given: bytes, body: bytes) -> Claim:
-    """The request holds the key itself. What is compared is keyed hashes, whose length tells nothing."""
+    """The request contains the key itself. Compares keyed hashes, whose length reveals nothing."""
     return Claim((hmac.digest(given, body, "sha256"),), lambda key: (hmac.digest(key, body, "sha256"),))
 
 
@@ -268,7 +268,7 @@ def _header(request: HttpRequest, name: str, what: str) -> str:
 
 
 def _without(prefix: str, value: str) -> str:
-    """The value without its prefix, whose case does not matter, as in the schemes of RFC 9110."""
+    """The value without its prefix, which is case-insensitive like RFC 9110's schemes."""
     if value[: len(prefix)].lower() != prefix.lower():
         raise InvalidSignature("signature_malformed")
     return value[len(prefix) :]
@@ -291,7 +291,7 @@ def _check_age(timestamp: str, form: str, now: float) -> None:
 
 
 def _spellings(url: str) -> set[str]:
-    """The URL with its port and without, as Twilio's own validators try both: what signs is inconsistent."""
+    """The URL with and without its port: Twilio's validators try both, since its signing varies."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     bare = _PORT.sub("", host)
@@ -300,7 +300,7 @@ def _spellings(url: str) -> set[str]:
 
 
 def _bytes(text: str) -> bytes:
-    """Bytes to compare, also of half a surrogate pair, which a header cannot hold and JSON can spell."""
+    """Bytes to compare, even of lone surrogates, which JSON can contain."""
     return text.encode(errors="surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""An HTTP request, as either payload format of API Gateway describes it: 2.0 (HTTP API) or 1.0 (REST API).
+"""An HTTP request in either of API Gateway's payload formats: 2.0 (HTTP API) or 1.0 (REST API).
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
@@ -23,22 +23,22 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class UnsupportedMediaType(RequestRejected):
-    """The body is declared to be something else than what the route takes."""
+    """The route does not accept the body's content type."""
 
     code = "unsupported_media_type"
 
 
 class InvalidSignature(RequestRejected):
-    """Nothing proves that a holder of a key sent the request; what is wrong, only the log tells.
+    """The request has no valid proof; only the log says why.
 
     Attributes:
-        cause: a word of ours, and nothing that the sender chose.
+        cause: one of ours, nothing that the sender chose.
     """
 
     code = "invalid_signature"
 
     def __init__(self, cause: str) -> None:
-        super().__init__("the request is not signed as it has to be")
+        super().__init__("the request has no valid signature")
         self.cause = cause
 
     @property
@@ -48,19 +48,19 @@ class InvalidSignature(RequestRejected):
 
     @property
     def is_by_secret(self) -> bool:
-        """Whether another secret might have let the request through, and nothing else is wrong with it."""
+        """Whether a newer secret might accept the request: nothing else is wrong with it."""
         return self.cause in ("signature_unknown", "source_unknown")
 
 
 class HttpRequest:
-    """What a caller sent, as far as anybody asks.
+    """The parts of a request that are used.
 
     Attributes:
-        method: in capitals, as the gateway gives it; None if the event came through no route of an API.
-        route: path of the route that matched (`/webhooks/{source}`), not just the path that was asked for.
-        request_id: API Gateway's own.
+        method: in upper case; None if the event did not come through a route.
+        route: path of the matching route (`/webhooks/{source}`), not of the URL.
+        request_id: API Gateway's.
         sent_at: when the gateway received it.
-        source: what stood for `{source}` in the route, if that has it, and if it can be the name of one.
+        source: the path parameter `{source}`, if it is a valid name.
     """
 
     def __init__(self, event: dict[str, Any]) -> None:
@@ -79,9 +79,9 @@ class HttpRequest:
         self.source: str | None = source if is_name else None
 
     def header(self, name: str) -> list[str]:
-        """Every value of the header with this name in lower case.
+        """All values of the header with this lower-case name.
 
-        An HTTP API joins the values of repeated headers by commas, and gives them as one.
+        An HTTP API joins repeated headers with commas into one value.
         """
         for headers in (self._event.get("multiValueHeaders"), self._event.get("headers")):
             if isinstance(headers, dict):
@@ -97,13 +97,13 @@ class HttpRequest:
         return "".join(self.header("content-type")[:1]).partition(";")[0].strip().lower()
 
     def url(self, base_url: str | None = None) -> str:
-        """The URL that the caller asked for, as its signature has it: with its raw query.
+        """The URL that the caller requested and may have signed, with its raw query.
 
-        A stage of an HTTP API is in its `rawPath`, that of a REST API in its context's `path`. What maps a
-        custom domain to an HTTP API is in neither. A REST API gives the query decoded: it is encoded again.
+        An HTTP API has the stage in `rawPath`, a REST API in the context's `path`. Neither has an HTTP API's
+        mapping of a custom domain. A REST API decodes the query; it is encoded again.
 
         Args:
-            base_url: takes the place of `https://`, the host and all of the path before the route.
+            base_url: replaces `https://`, the host and the path before the route.
         """
         match self._event:
             case {
@@ -126,23 +126,23 @@ class HttpRequest:
 
     @property
     def is_form(self) -> bool:
-        """Whether the body is declared to be a form's fields."""
+        """Whether the content type is that of a form."""
         return self.media_type == FORM
 
     def body(self) -> bytes:
-        """What the caller sent, byte for byte.
+        """The body as the caller sent it, in bytes.
 
         Raises:
-            InvalidRequest: the event says that it is base64, and it is not.
+            InvalidRequest: the event says base64, but it is not.
         """
         match self._event:
             case {"body": str(body), "isBase64Encoded": True}:
                 try:
                     return b64decode(body, validate=True)
                 except ValueError:
-                    raise InvalidRequest("the body is not base64, as the event says it is") from None
+                    raise InvalidRequest("the body is not valid base64") from None
             case {"body": str(body)}:
-                # Half of a surrogate pair, which no caller can send, is for the JSON parser to refuse.
+                # Lone surrogates, which no caller can send, are for the JSON parser to reject.
                 return body.encode(errors="surrogatepass")
         return b""
 

@@ -1,7 +1,7 @@
-"""Sources: what other systems' webhooks have to look like, and the commands that their events make.
+"""Sources: verify other systems' webhooks and make commands from their events.
 
-They are declared in the secret of the webhooks, beside the signing keys of the route of our own. A
-declaration is checked and compiled when the secret is read, so that a request only evaluates it.
+They are declared in the webhook secret, next to our own signing keys. A declaration is validated and compiled
+when the secret is read, so requests only evaluate it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_EVENTS = 100
 """Events that one webhook may carry."""
 
 LARGEST_BODY = 2**20
-"""Bytes of a webhook that is looked into."""
+"""Maximum bytes of a webhook's body."""
 
 _RESERVED = "conversation-ended"
 _DEFAULTS: dict[str, dict[str, Any]] = {"token": {"header": "authorization", "prefix": "Bearer "}}
@@ -39,16 +39,16 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A declaration that can be used.
+    """A valid declaration.
 
     Attributes:
-        name: of the source, in its route.
-        proof: what its requests have to show.
-        keys: any of them will do.
-        command: an expression for each field of the command.
-        each: finds the events in a body; None where the body is the one event.
-        when: whether an event is about the end of a conversation; None where each is.
-        respond: `async` once the command is queued, `sync` once it is carried out.
+        name: the source's name in its URL.
+        proof: how its requests are verified.
+        keys: any of them may match.
+        command: an expression per field of the command.
+        each: finds the events in a body; None: the body is the one event.
+        when: which events end a conversation; None: all.
+        respond: `async` when the commands are queued, `sync` when they have been carried out.
     """
 
     name: str
@@ -60,26 +60,26 @@ class Source:
     respond: str = "async"
 
     def verify(self, request: HttpRequest, now: float, base_url: str | None = None) -> None:
-        """Refuse a request that does not come from the source.
+        """Reject a request that is not from the source.
 
         Args:
-            request: what came.
+            request: the request.
             now: seconds since 1970.
-            base_url: what stands for `https://`, host and stage in the URL that the sender knows.
+            base_url: replaces `https://`, host and stage in the URL, if the sender calls another one.
 
         Raises:
-            InvalidSignature: nothing proves it.
+            InvalidSignature: it has no valid proof.
         """
         check(self.proof, self.keys, request, now, base_url)
 
     def events(self, request: HttpRequest) -> list[Payload | None]:
-        """What each event of a request would have as a command; None for those that are to be ignored.
+        """The command fields of each event; None for ignored events.
 
-        Whether these are valid commands is for `Command.parse` to tell.
+        `Command.parse` validates them.
 
         Raises:
-            UnsupportedMediaType: the body is declared to be neither JSON nor a form.
-            InvalidRequest: the body is neither, or does not fit the declaration; holds nothing of the body.
+            UnsupportedMediaType: the content type is neither JSON nor a form.
+            InvalidRequest: the body does not fit the declaration; the message quotes nothing of it.
         """
         body = _decoded(request)
         events = [body] if self.each is None else self._find("each", self.each, body)
@@ -104,13 +104,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
-    """What the secret of the webhooks holds. Equal if the texts say the same.
+    """The content of the webhook secret. Equal if the texts are equivalent.
 
     Attributes:
-        keys: the signing keys of the route of our own.
-        sources: by their names.
-        invalid: why a declaration cannot be used, by its name, or its position where that is no name.
-        unreadable_keys: positions of those signing keys that authenticate nobody.
+        keys: the signing keys of our own route.
+        sources: by name.
+        invalid: why declarations are invalid, by name, or by position if the name is invalid.
+        unreadable_keys: positions of signing keys that cannot be decoded.
     """
 
     keys: Keys = field(repr=False)
@@ -119,10 +119,10 @@ class WebhookSecret:
     unreadable_keys: tuple[int, ...] = ()
 
     def authenticate(self, request: HttpRequest, now: float, base_url: str | None = None) -> Source:
-        """The source that a request comes from, as its route and its proof say.
+        """The source that sent a request.
 
         Raises:
-            InvalidSignature: nothing proves it, or there is no such source; neither takes longer.
+            InvalidSignature: no valid proof, or no such source; both take equally long.
         """
         source = self.sources.get(request.source or "", _NOBODY)
         source.verify(request, now, base_url)
@@ -130,36 +130,36 @@ class WebhookSecret:
 
 
 _NOBODY = Source("", Proof("none"), (), {})
-"""A source that nobody is: what asks for an unknown one is refused in the same way and time."""
+"""Stands in for unknown sources, so that they are rejected in the same way and time."""
 
 
 def parse_webhook_secret(text: str) -> WebhookSecret:
     """Read `{"keys": ["whsec_…", …], "sources": {"name": {…}, …}}`; either may be missing.
 
-    A key or a declaration that cannot be used is left out and named: the others go on working.
+    Invalid keys and declarations are left out and reported; the others work.
 
     Raises:
-        ValueError: it holds neither a key nor a source; the message holds nothing of it.
+        ValueError: it has neither keys nor sources; the message quotes nothing of it.
     """
     try:
         secret = json.loads(text)
     except (ValueError, RecursionError):
-        # Without its cause, which holds the whole text.
-        raise ValueError("the secret of the signing keys is not JSON") from None
+        # Without its cause, which contains the whole text.
+        raise ValueError("the webhook secret is not JSON") from None
     secret = secret if isinstance(secret, dict) else {}
     keys = [_signing_key(entry) for entry in _as(list, secret.get("keys"))]
     declarations: dict[str, object] = _as(dict, secret.get("sources"))
     if not any(keys) and not declarations:
-        raise ValueError("the secret of the signing keys holds no key")
+        raise ValueError("the webhook secret has neither keys nor sources")
     sources, invalid = {}, {}
     for position, (name, declaration) in enumerate(declarations.items()):
         is_name = SOURCE_NAME.fullmatch(name) is not None
         try:
             if not is_name:
-                raise ValueError(f"its name must match {SOURCE_NAME.pattern}")  # noqa: TRY301 - one place tells all reasons
+                raise ValueError(f"its name must match {SOURCE_NAME.pattern}")  # noqa: TRY301 - one place handles all reasons
             sources[name] = parse_source(name, declaration)
         except ValueError as error:
-            # What is no name may be anything, and is not repeated.
+            # An invalid name may be anything; don't repeat it.
             invalid[name if is_name else f"#{position}"] = str(error)
     if secret.get("sources") and not declarations:
         invalid["sources"] = "must be an object"
@@ -172,15 +172,15 @@ def parse_webhook_secret(text: str) -> WebhookSecret:
 
 
 def parse_source(name: str, declaration: object) -> Source:
-    """Check and compile one declaration.
+    """Validate and compile one declaration.
 
     Raises:
-        ValueError: everything that is wrong with it, by field; holds nothing of it.
+        ValueError: all errors by field; quotes no values.
     """
     if name == _RESERVED:
-        raise ValueError("its name is taken by a route of our own")
+        raise ValueError("its name is reserved")
     if not isinstance(declaration, dict):
-        raise ValueError("must be an object")  # noqa: TRY004 - whoever asks wants one kind of error
+        raise ValueError("must be an object")  # noqa: TRY004 - callers expect one kind of error
     given = _checked("", "source", _with_preset(declaration))
     command = _checked("command.", "command", given["command"])
     if command["execution_sid"] is None and command["contact"] is None:
@@ -197,7 +197,7 @@ def parse_source(name: str, declaration: object) -> Source:
     }
     each, when = expressions.pop("each", None), expressions.pop("when", None)
     if passes(each, [*expressions.values(), *([when] if when else [])]) > MOST_PASSES:
-        raise ValueError("its expressions could take too long")
+        raise ValueError("its expressions may take too long")
     return Source(
         name,
         proof,
@@ -211,7 +211,7 @@ def parse_source(name: str, declaration: object) -> Source:
 
 @cache
 def presets() -> dict[str, Declaration]:
-    """The declarations that ship with the function, each without what only its user can know."""
+    """The declarations that ship with the function, without what only the user knows."""
     shipped: dict[str, Declaration] = json.loads(Path(__file__).with_name("presets.json").read_bytes())
     return shipped
 
@@ -241,9 +241,9 @@ def _proof(verify: Declaration) -> Proof:
         said[header] = said[header].lower()
     proof = Proof(**said)
     if "{body}" not in proof.signed:
-        raise ValueError("verify.signed must have {body}, or anybody could change it")
+        raise ValueError("verify.signed must contain {body}")
     if ("{timestamp}" in proof.signed) != (proof.timestamp_header is not None):
-        raise ValueError("verify.timestamp_header and {timestamp} in verify.signed must come together")
+        raise ValueError("verify.timestamp_header and {timestamp} in verify.signed require each other")
     return proof
 
 
@@ -269,7 +269,7 @@ def _signing_key(entry: object) -> bytes | None:
 
 
 def _decoded(request: HttpRequest) -> object:
-    """The JSON of a body, or the fields of a form: one that comes more than once is a list."""
+    """The body's JSON, or a form's fields; repeated fields become lists."""
     if not request.is_form and request.media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json or application/x-www-form-urlencoded")
     body = request.body()
@@ -289,11 +289,11 @@ def _decoded(request: HttpRequest) -> object:
 
 
 def _is_nothing(value: object) -> bool:
-    """What JMESPath takes for false. Not so the number 0, which to Python equals False."""
+    """Whether JMESPath counts it as false. The number 0 does not, although Python's 0 equals False."""
     return value is None or value is False or value in ("", [], {})
 
 
-def _as(kind: type[Any], value: object) -> Any:  # noqa: ANN401 - of the kind
+def _as(kind: type[Any], value: object) -> Any:  # noqa: ANN401 - an instance of it
     return value if isinstance(value, kind) else kind()
 
 
@@ -305,7 +305,7 @@ def _schema() -> Declaration:
 
 @cache
 def _check(part: str) -> Callable[[object], Declaration]:
-    """Checks a part of a declaration: `oneOf` could not tell what is wrong with it."""
+    """Validates a part of a declaration: errors of `oneOf` would not say what is wrong."""
     schema = _schema()
     properties = schema["properties"]
     if part == "source":

@@ -1,4 +1,4 @@
-"""The SQS trigger: a batch of messages, worked on side by side; only those that failed come again.
+"""The SQS trigger: messages of a batch run concurrently; only failed ones are delivered again.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from end_conversation.invocation import Invocation, Request
 
 BATCH_SIZE = 10
-"""Messages in a batch, as template.yaml has it: one thread for each."""
+"""Messages in a batch, as in template.yaml: one thread each."""
 
 
 def is_batch(records: list[object]) -> bool:
-    """Whether these are messages of SQS, each with the id by which it can be reported."""
+    """Whether these are SQS messages, each with an id to report."""
     return bool(records) and all(
         isinstance(record, dict)
         and record.get("eventSource") == "aws:sqs"
@@ -32,7 +32,7 @@ def is_batch(records: list[object]) -> bool:
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
-    """Work on every message; the answer names those that SQS has to deliver again."""
+    """Process a batch; the result names the messages that SQS has to deliver again."""
     records: list[dict[str, Any]] = event["Records"]
     with ThreadPoolExecutor(BATCH_SIZE) as threads:
         done = threads.map(lambda record: _is_done(invocation, record), records)
@@ -61,7 +61,7 @@ def _request(record: dict[str, Any]) -> Request:
 
 
 def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str) -> bool:
-    """Move a message that can never succeed; where that fails it counts as failed, and comes again."""
+    """Move a message that can never succeed; if this fails, it is delivered again."""
     message_id = record["messageId"]
     keys = invocation.named({"message_id": message_id, "code": code})
     try:

@@ -1,4 +1,4 @@
-"""Who may send webhooks: our own signing keys and the declared sources, both from one secret."""
+"""Who may send webhooks: holders of our own signing keys and declared sources, both from one secret."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RENEWAL_INTERVAL = 60.0
-"""Seconds between two readings of the secret for the sake of a request that it does not let through."""
+"""Seconds between two reads of the secret because of rejected requests."""
 
 FAILURE_PAUSE = 5.0
-"""Seconds after a failure to read the secret for which it is not asked for again."""
+"""Seconds without another attempt after a failed read of the secret."""
 
 BRIDGED_FOR = 3600.0
-"""Seconds for which keys are used on while Secrets Manager fails: only we enforce that one is revoked."""
+"""Seconds for which keys stay in use while Secrets Manager is down: only we enforce revocation."""
 
 _OWN = Proof("standard")
 
 
 def authenticate(config: Config, request: HttpRequest, deadline: Deadline) -> None:
-    """Refuse a request to the route of our own that nobody with one of our keys has signed.
+    """Reject a request to our own route without a valid signature by one of our keys.
 
     Raises:
-        InvalidSignature: none of the signatures was made by one of the keys.
-        CredentialsUnavailable: there are no keys to be had.
+        InvalidSignature: it has none.
+        CredentialsUnavailable: the keys cannot be read.
     """
     _senders(config).known(
         lambda secret: check(_OWN, secret.keys, request, time.time(), config.webhook_base_url), deadline
@@ -50,11 +50,11 @@ def authenticate(config: Config, request: HttpRequest, deadline: Deadline) -> No
 
 
 def authenticated_source(config: Config, request: HttpRequest, deadline: Deadline) -> Source:
-    """The source that a request comes from.
+    """The source that sent a request.
 
     Raises:
-        InvalidSignature: nothing proves it, or there is no such source.
-        CredentialsUnavailable: there are no declarations to be had.
+        InvalidSignature: no valid proof, or no such source.
+        CredentialsUnavailable: the declarations cannot be read.
     """
     return _senders(config).known(
         lambda secret: secret.authenticate(request, time.time(), config.webhook_base_url), deadline
@@ -62,20 +62,20 @@ def authenticated_source(config: Config, request: HttpRequest, deadline: Deadlin
 
 
 class Senders:
-    """Knows the secret, and reads it again before it refuses a request. Safe for threads."""
+    """The secret, read again before a request is rejected. Thread-safe."""
 
     def __init__(self, secret: Secret[WebhookSecret]) -> None:
         self._secret = secret
         self._lock = Lock()
-        # By the wall clock, as the secret's own age is.
+        # By the wall clock, like the secret's own age.
         self._renewed_at = 0.0
         self._failed_at = 0.0
 
     def known(self, check: Callable[[WebhookSecret], T], deadline: Deadline) -> T:
-        """What `check` gives for the secret as it is, or else as it is now.
+        """What `check` returns for the cached secret, or else for the secret read again.
 
         Raises:
-            InvalidSignature: as `check` does, for both.
+            InvalidSignature: `check` rejects both.
             CredentialsUnavailable: the secret cannot be read.
         """
         asked_at = monotonic()
@@ -91,9 +91,9 @@ class Senders:
         return check(newer)
 
     def _get(self, deadline: Deadline) -> WebhookSecret:
-        """The secret; where there is none to be had, forgers do not make us ask with every request."""
+        """The secret. After a failed read, forged requests must not cause a read each."""
         if 0 <= time.time() - self._failed_at < FAILURE_PAUSE:
-            raise CredentialsUnavailable("the secret of the webhooks could not be read a moment ago")
+            raise CredentialsUnavailable("the webhook secret could not be read a moment ago")
         try:
             return self._secret.get(deadline)
         except CredentialsUnavailable:
@@ -101,7 +101,7 @@ class Senders:
             raise
 
     def _renewed(self, refusing: WebhookSecret, asked_at: float, deadline: Deadline) -> WebhookSecret | None:
-        """What the secret holds now; None if that is the same, or not known while Secrets Manager fails."""
+        """The secret's content now; None if it is the same, or unknown because Secrets Manager is down."""
         try:
             return self._secret.renew(refusing, asked_at, deadline)
         except CredentialsUnavailable as error:
@@ -111,7 +111,7 @@ class Senders:
             return None
 
     def _may_renew(self) -> bool:
-        """Whether a minute has gone by, whatever came of the last time: forgers must not set the pace."""
+        """Whether a minute has passed, whatever the last result: forged requests must not set the pace."""
         with self._lock:
             now = time.time()
             if 0 <= now - self._renewed_at < RENEWAL_INTERVAL:
@@ -128,7 +128,7 @@ def _senders(config: Config) -> Senders:
 
 @cache
 def _senders_of(secret_id: str, max_age: float) -> Senders:
-    # Anybody can make us look at the secret: not even an age of zero lets that be a call for each time.
+    # Anybody can make us look at the secret: even with a maximum age of zero, not each time.
     max_age = max(max_age, RENEWAL_INTERVAL)
     return Senders(Secret(client("secretsmanager"), secret_id, _parse, max_age, BRIDGED_FOR))
 
@@ -138,6 +138,6 @@ def _parse(text: str) -> WebhookSecret:
     if secret.unreadable_keys:
         logger.error("signing_keys_unreadable", extra={"positions": secret.unreadable_keys})
     for name, reason in secret.invalid.items():
-        logger.error("source_invalid", extra={"source": name, "reason": reason})
+        logger.error("source_invalid", extra={"source": name, "detail": reason})
         count("SourcesInvalid")
     return secret

@@ -1,1 +1,1 @@
-"""What only Twilio's API and secret know: its credentials, its HTTP and its rate limits."""
+"""Twilio's Studio API: credentials, HTTP, rate limits."""

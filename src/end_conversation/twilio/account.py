@@ -1,4 +1,4 @@
-"""Requests in the name of one Twilio account: its credentials, its share of the rate limit, retries."""
+"""Requests for one Twilio account: credentials, concurrency limit, retries."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from end_conversation.twilio.transport import Connections
 
 CONCURRENCY = 10
-"""Requests of one account at once; a batch from SQS is as large."""
+"""Concurrent requests of one account; as many as an SQS batch has messages."""
 
 TRIES = 4
 TRY_TIMEOUT = 8.0
-"""Seconds for one try, to the last byte of its answer: three that hang fit into HTTP_BUDGET."""
+"""Seconds for one try, to the last byte of the response; three that hang fit into HTTP_BUDGET."""
 
 BACKOFF = 0.2
-"""Seconds; before retry n the wait is a random part of BACKOFF * 2**n, and Twilio's Retry-After besides."""
+"""Seconds; the wait before retry n is a random part of BACKOFF * 2**n, plus Twilio's Retry-After."""
 
 RETRIED = frozenset((429, 500, 502, 503, 504))
 
-# A snapshot of the process (SnapStart) would give every copy of it the same state of any other generator.
+# Copies of a SnapStart snapshot would share the state of any other generator.
 _RANDOM = random.SystemRandom()
 
 _LARGEST_CODE = 999_999
@@ -52,19 +52,19 @@ _ERROR_PAGE = re.compile(r"/errors/(\d{5,6})$", re.ASCII)
 _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 Retries = list[dict[str, Any]]
-"""The tries that failed before another one, for the log: `status`, `twilio_code`, `twilio_request_id` of the
-answer, or `error` where there was none; and `milliseconds`."""
+"""Failed attempts before another one, for the log: the response's `status`, `twilio_code` and
+`twilio_request_id`, or `error` if there was no response; and `milliseconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Twilio answered.
+    """A response from Twilio.
 
     Attributes:
-        status: of HTTP.
-        content: the JSON object of the body; empty if it holds none.
+        status: HTTP status.
+        content: the body's JSON object; empty if there is none.
         request_id: what Twilio's support asks for.
-        retry_after: whole seconds.
+        retry_after: seconds.
         milliseconds: how long it took.
     """
 
@@ -76,7 +76,7 @@ class Answer:
 
     @property
     def error_code(self) -> int | None:
-        """Twilio's code of the error: in a body of its own kind, or the page that an RFC 9457 one names."""
+        """Twilio's error code, from its own error format or from the page that an RFC 9457 problem names."""
         match self.content:
             case {"code": int(code)} if 0 < code <= _LARGEST_CODE and code is not True:
                 return code
@@ -85,7 +85,7 @@ class Answer:
         return None
 
     def failure(self, kind: type[TwilioFailure], message: str) -> TwilioFailure:
-        """The answer as an error."""
+        """The response as an error."""
         return kind(
             message,
             http_status=self.status,
@@ -95,7 +95,7 @@ class Answer:
         )
 
     def as_try(self) -> dict[str, Any]:
-        """The answer as an entry of `retries` in a log line."""
+        """The response as an entry of `retries` in a log line."""
         entry = {
             "status": self.status,
             "twilio_code": self.error_code,
@@ -106,10 +106,10 @@ class Answer:
 
 
 class _NoAnswer(Exception):
-    """One try came to nothing.
+    """One try got no response.
 
     Attributes:
-        failure: what to tell about it.
+        failure: the error for the caller.
         milliseconds: how long it took.
     """
 
@@ -124,14 +124,14 @@ class _NoAnswer(Exception):
 
 
 class Account:
-    """Asks Twilio until the answer is final or the time is over. Safe for threads.
+    """Sends requests to Twilio until the response is final or the time is up. Thread-safe.
 
-    Every request may be repeated, since ending is idempotent and the others only read.
+    Every request may be retried: ending is idempotent, and the others only read.
 
     Args:
         credentials: the account's secret.
         connections: to Twilio, shared by all accounts.
-        concurrency: how many requests may be in flight at once, while Twilio throttles none of them.
+        concurrency: how many requests may be in flight, unless Twilio throttles.
     """
 
     def __init__(
@@ -144,18 +144,18 @@ class Account:
     def call(
         self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None = None
     ) -> Answer:
-        """An answer that trying again would not change.
+        """A response that retrying would not change.
 
         Args:
             method: GET or POST.
-            path: with the query.
+            path: including the query.
             deadline: when the answer is due.
-            retries: gets the tries that failed before another one.
-            body: a form.
+            retries: receives the failed attempts before another one.
+            body: form-encoded.
 
         Raises:
-            ExecutionNotFound: Twilio answers 404.
-            EndConversationError: any other failure to reach or convince Twilio.
+            ExecutionNotFound: Twilio returns 404.
+            EndConversationError: any other failure.
         """
         failure: TwilioFailure | None = None
         tried = 0
@@ -165,7 +165,7 @@ class Account:
                 answer = self._ask(method, path, deadline, retries, body)
             except _NoAnswer as none:
                 entry = none.as_try()
-                # Cut short by the deadline, it says nothing about Twilio; what came before it does.
+                # A try cut short by the deadline says nothing about Twilio; the one before does.
                 if failure is None or deadline.remaining():
                     failure = none.failure
             else:
@@ -175,7 +175,7 @@ class Account:
                 throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
                 failure = answer.failure(
                     TwilioThrottled if throttled else TwilioError,
-                    f"Twilio answered {answer.status} to try {tried}",
+                    f"Twilio returned {answer.status} (try {tried})",
                 )
             wait = _RANDOM.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)
             if tried == TRIES or wait >= deadline.remaining():
@@ -184,7 +184,7 @@ class Account:
             time.sleep(wait)
 
     def _ask(self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None) -> Answer:
-        """One try with the credentials there are, or, if Twilio refuses those, with newer ones."""
+        """One try with the current credentials; if Twilio rejects them, another with newer ones."""
         credentials = self.credentials.get(deadline)
         sent_at = monotonic()
         answer = self._send(method, path, deadline, body, credentials)
@@ -201,9 +201,9 @@ class Account:
     def _send(
         self, method: str, path: str, deadline: Deadline, body: str | None, credentials: Credentials
     ) -> Answer:
-        """One request, whatever the answer."""
+        """One request, whatever the response."""
         if not self._gate.enter(deadline.remaining()):
-            raise _NoAnswer(TwilioTimeout("there is no time left to ask Twilio"), "no time left", 0)
+            raise _NoAnswer(TwilioTimeout("no time is left for a request to Twilio"), "no time left", 0)
         throttled: bool | None = None
         try:
             answer = self._exchange(method, path, deadline, body, credentials)
@@ -217,7 +217,7 @@ class Account:
     ) -> Answer:
         seconds = min(TRY_TIMEOUT, deadline.remaining())
         if not seconds:
-            raise _NoAnswer(TwilioTimeout("there is no time left to ask Twilio"), "no time left", 0)
+            raise _NoAnswer(TwilioTimeout("no time is left for a request to Twilio"), "no time left", 0)
         headers = {
             "Authorization": credentials.authorization,
             "Accept": "application/json",
@@ -229,7 +229,7 @@ class Account:
         try:
             answer = self._connections.exchange(method, path, headers, body, seconds)
         except TimeoutError:
-            failure: TwilioFailure = TwilioTimeout("Twilio did not answer in time")
+            failure: TwilioFailure = TwilioTimeout("Twilio did not respond in time")
             raise _NoAnswer(failure, "timeout", _milliseconds_since(began)) from None
         except ConnectionFailed as error:
             failure = TwilioError(f"the connection to Twilio failed: {error}")
@@ -246,12 +246,12 @@ class Account:
 
 
 def _accepted(answer: Answer) -> Answer:
-    """The same answer, unless it says that the account may not, or that there is no such thing."""
+    """The response, unless it rejects the credentials or does not know the resource."""
     match answer.status:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            raise answer.failure(CredentialsRejected, f"Twilio answered {answer.status}")
+            raise answer.failure(CredentialsRejected, f"Twilio returned {answer.status}")
         case HTTPStatus.NOT_FOUND:
-            raise answer.failure(ExecutionNotFound, "Twilio knows no such Execution or Flow")
+            raise answer.failure(ExecutionNotFound, "Twilio does not know the Execution or the Flow")
     return answer
 
 
@@ -272,6 +272,6 @@ def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:
 
 
 def _retry_after(value: str | None) -> int | None:
-    """Whole seconds; not a date, which Twilio does not send, nor anything that nobody would wait for."""
+    """Seconds, within reason. Twilio sends no dates here."""
     seconds = int(_matching(_DIGITS, value) or 0)
     return seconds if 0 < seconds <= _LONGEST_RETRY_AFTER else None

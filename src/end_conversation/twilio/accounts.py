@@ -67,7 +67,7 @@ class Accounts:
             if _is_of(account_sid, default.get(deadline)):
                 return self.default
             if not has_others:
-                raise AccountNotAllowed("this deployment does not work for the account")
+                raise AccountNotAllowed("this deployment does not serve the account")
         # The default account's trouble neither fails nor delays the others: for the sake of another account
         # its secret is read only where that one has none of its own.
         account = self._other(account_sid)
@@ -107,7 +107,7 @@ class Accounts:
         def parse(text: str) -> Credentials:
             credentials = parse_credentials(text)
             if account_sid is not None and not _is_of(account_sid, credentials):
-                raise ValueError("the secret of the account holds the credentials of another account")
+                raise ValueError("the account's secret contains another account's credentials")
             return credentials
 
         secret = Secret(self._secrets_manager, secret_id, parse, self._config.secret_max_age)

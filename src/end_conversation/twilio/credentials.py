@@ -1,4 +1,4 @@
-"""What a Twilio secret holds, in the two shapes that AWS Secrets Manager creates and rotates by itself."""
+"""Twilio credentials, in the two formats that AWS Secrets Manager creates and rotates by itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What authenticates to Twilio.
+    """Credentials of one account.
 
     Attributes:
-        account_sid: the account that they belong to.
+        account_sid: the account.
         authorization: value of the Authorization header.
     """
 
@@ -27,12 +27,12 @@ def parse_credentials(text: str) -> Credentials:
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/mes-partner-TwilioAuthToken.html
 
     Raises:
-        ValueError: neither shape; the message says what is missing, and quotes nothing of what is there.
+        ValueError: neither format; the message never quotes the text.
     """
     try:
         secret = json.loads(text)
     except (ValueError, RecursionError):
-        # Without its cause, which holds the whole text.
+        # Without its cause, which contains the whole text.
         raise ValueError("the Twilio secret is not JSON") from None
     if isinstance(secret, dict) and _is_text(secret.get("accountSid")):
         for user, password in (("apiKeySid", "apiKeySecret"), ("accountSid", "authToken")):

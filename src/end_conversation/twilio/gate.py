@@ -1,7 +1,7 @@
-"""How many requests may be under way at once: fewer after a refusal, more again after successes.
+"""How many requests may be in flight: fewer after a 429, more again after successes.
 
-Additive increase and multiplicative decrease, as TCP finds its share of a link: several processes that do not
-know of each other settle below the limit that Twilio has for all of them.
+Additive increase and multiplicative decrease, as in TCP: independent processes settle below Twilio's
+limit for all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from threading import Condition
 
 
 class Gate:
-    """Lets through as many at once as it is good for, and never more than `most`. Safe for threads."""
+    """Lets through as many requests at once as Twilio accepts, at most `most`. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -19,7 +19,7 @@ class Gate:
         self._changed = Condition()
 
     def enter(self, seconds: float) -> bool:
-        """Wait for a place; False if there is none within `seconds`."""
+        """Wait for a slot; False if there is none within `seconds`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._inside < int(self._limit), seconds):
                 return False
@@ -27,7 +27,11 @@ class Gate:
             return True
 
     def leave(self, *, throttled: bool | None) -> None:
-        """Give the place back, and tell whether the request came too fast, where the answer said so."""
+        """Return the slot.
+
+        Args:
+            throttled: whether the response was a 429; None if there was no response.
+        """
         with self._changed:
             self._inside -= 1
             if throttled:

@@ -28,13 +28,13 @@ _ALREADY_ENDED = 20409
 
 @dataclass(frozen=True, slots=True)
 class EndedExecution:
-    """An Execution that is over.
+    """An Execution that has ended.
 
     Attributes:
         sid: `FN` and 32 hexadecimal digits.
-        date_created: ISO 8601 in GMT as Twilio gave it, if it did.
+        date_created: as Twilio returned it, if it did: ISO 8601 in GMT.
         date_updated: the same.
-        already_ended: whether it was over before we asked.
+        already_ended: whether it had ended before the request.
     """
 
     sid: str
@@ -45,11 +45,11 @@ class EndedExecution:
 
 @dataclass(frozen=True, slots=True)
 class ActiveExecution:
-    """An Execution that is under way.
+    """An active Execution.
 
     Attributes:
         sid: `FN` and 32 hexadecimal digits.
-        contact: channel address of whom it is with; never to be logged.
+        contact: its contact's channel address; never log it.
     """
 
     sid: str
@@ -59,11 +59,11 @@ class ActiveExecution:
 def end(
     account: Account, flow_sid: str, execution_sid: str, deadline: Deadline, retries: Retries
 ) -> EndedExecution:
-    """End an Execution; one that is over already is a success.
+    """End an Execution; one that has already ended is a success.
 
     Raises:
-        ExecutionNotFound: there is no such Execution, or no such Flow.
-        EndConversationError: any other failure to reach, convince or understand Twilio.
+        ExecutionNotFound: the Execution or the Flow does not exist.
+        EndConversationError: any other failure.
     """
     path = f"/v2/Flows/{flow_sid}/Executions/{execution_sid}"
     answer = account.call("POST", path, deadline, retries, "Status=ended")
@@ -71,10 +71,10 @@ def end(
         return ended
     if answer.status == HTTPStatus.CONFLICT and answer.error_code == _ALREADY_ENDED:
         return EndedExecution(execution_sid, already_ended=True)
-    refusal = answer.failure(TwilioError, f"Twilio answered {answer.status} and no ended Execution")
+    refusal = answer.failure(TwilioError, f"Twilio returned {answer.status} without an ended Execution")
     if not HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise refusal
-    # Whatever Twilio has against ending it: if it is over, the caller has what it wants.
+    # Whatever the reason: if the Execution has ended, the caller has what it wants.
     retries.append(answer.as_try())
     try:
         answer = account.call("GET", path, deadline, retries)
@@ -90,14 +90,14 @@ def end(
 def active(
     account: Account, flow_sid: str, until: datetime, deadline: Deadline, retries: Retries
 ) -> Iterator[ActiveExecution]:
-    """The active Executions of a Flow, newest first, that were created up to an instant, to the second.
+    """The active Executions of a Flow created up to a time, to the second, newest first.
 
-    Ending one while the list is still being read would shift its pages: read it to its end first. What
-    others begin and end meanwhile shifts them too, so that one may come twice.
+    Read the whole list before you end any: this would shift the pages. Executions that others begin and end
+    in the meantime shift them too, so one may come twice.
 
     Raises:
-        ExecutionNotFound: there is no such Flow.
-        EndConversationError: any other failure to reach, convince or understand Twilio.
+        ExecutionNotFound: the Flow does not exist.
+        EndConversationError: any other failure.
     """
     until = until.replace(microsecond=0)
     before = (until + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
@@ -112,23 +112,23 @@ def active(
             } if answer.status == HTTPStatus.OK:
                 yield from filter(None, (_active_execution(item, flow_sid, until) for item in items))
             case _:
-                raise answer.failure(TwilioError, f"Twilio answered {answer.status} and no list")
+                raise answer.failure(TwilioError, f"Twilio returned {answer.status} without a list")
         if not next_page_url:
             return
         query |= _page_position(next_page_url)
         token = query.get("PageToken")
         if token in seen:
-            raise answer.failure(TwilioError, "Twilio's list does not go on")
+            raise answer.failure(TwilioError, "Twilio repeats a page of the list")
         seen.add(token)
 
 
 def is_same_sid(one: object, other: str) -> bool:
-    """Whether two SIDs are the same, however their hexadecimal digits are written."""
+    """Whether two SIDs are the same, regardless of case."""
     return isinstance(one, str) and one.casefold() == other.casefold()
 
 
 def _ended_execution(answer: Answer, sid: str) -> EndedExecution | None:
-    """The Execution that an answer describes, if it is over."""
+    """The Execution in a response, if it has ended."""
     content = answer.content
     if answer.status != HTTPStatus.OK or content.get("status") != "ended":
         return None
@@ -143,7 +143,7 @@ def _ended_execution(answer: Answer, sid: str) -> EndedExecution | None:
 
 
 def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExecution | None:
-    """An item of a list, if it is what the list was asked for: that is checked, not believed."""
+    """An item of a list, if it matches what was asked for: don't trust the server's filter."""
     if not isinstance(item, dict):
         return None
     sid, contact, created = (item.get(name) for name in ("sid", "contact_channel_address", "date_created"))
@@ -160,12 +160,12 @@ def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExe
 
 
 def _page_position(next_page_url: str) -> dict[str, str | int]:
-    """Where the next page begins; of its URL nothing else is used, so that credentials go nowhere else."""
+    """Where the next page begins. Nothing else of the URL is used, so credentials go nowhere else."""
     try:
         given = parse_qs(urlsplit(next_page_url).query)
     except ValueError:
         return {}
-    # No token of Twilio's is anything but ASCII; half of a surrogate pair could not even be sent.
+    # Twilio's tokens are ASCII; a lone surrogate could not even be sent.
     return {
         name: given[name][0] for name in ("Page", "PageToken") if name in given and given[name][0].isascii()
     }

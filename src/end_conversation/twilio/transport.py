@@ -1,7 +1,7 @@
-"""Keep-alive connections to Twilio on which a request and its whole answer keep to one time limit.
+"""Keep-alive connections to Twilio with one time limit for a request and its whole response.
 
-urllib3 does the HTTP. Its timeouts hold for each operation of a socket, so a server that sends a byte now and
-then never exceeds one: the connections here read an answer until an instant instead.
+urllib3 does the HTTP. Its timeouts apply to each socket operation, so a server that sends a byte now and then
+never exceeds one. The connections here read a response until a fixed time instead.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _FIRST_FINAL_STATUS = 200
 
 
 class ConnectionFailed(Exception):
-    """There is no answer, or none that is HTTP; the text is the kind of the cause."""
+    """There is no response, or no valid one; the message is the kind of the cause."""
 
 
 class Connections:
-    """Connections to one server, each kept for the next request. Safe for threads.
+    """Connections to one server, kept for later requests. Thread-safe.
 
     Args:
         base_url: scheme, host and port.
@@ -52,7 +52,7 @@ class Connections:
         host = url.hostname or ""
         self._pool: HTTPConnectionPool
         if url.scheme == "https":
-            # Loading the certificates takes tens of milliseconds: once, not for each connection.
+            # Loading the certificates takes tens of milliseconds: do it once, not per connection.
             context = ssl.create_default_context()
             self._pool = HTTPSConnectionPool(host, url.port, maxsize=kept, ssl_context=context)
             self._pool.ConnectionCls = _BoundedHTTPSConnection
@@ -61,25 +61,25 @@ class Connections:
             self._pool.ConnectionCls = _BoundedHTTPConnection
 
     def open(self, seconds: float) -> None:
-        """Have a connection ready for the next request; if that fails, the next request reports it."""
+        """Open a connection for the next request; if this fails, that request reports it."""
         with suppress(TimeoutError, ConnectionFailed):
             self.exchange("HEAD", "/", {}, None, seconds)
 
     def exchange(
         self, method: str, target: str, headers: Mapping[str, str], body: str | None, seconds: float
     ) -> BaseHTTPResponse:
-        """Send a request and read the whole answer to it; no redirect is followed, nothing is tried again.
+        """Send a request and read the whole response. Follows no redirects, retries nothing.
 
         Args:
-            method: GET, say.
+            method: GET, for example.
             target: path and query.
-            headers: all but Host and Content-Length.
-            body: what to send.
+            headers: without Host and Content-Length.
+            body: the request's body.
             seconds: for everything together.
 
         Raises:
-            TimeoutError: no whole answer in time.
-            ConnectionFailed: no answer, or none that is HTTP.
+            TimeoutError: no complete response in time.
+            ConnectionFailed: no response, or no valid one.
         """
         try:
             return self._pool.urlopen(
@@ -90,23 +90,23 @@ class Connections:
                 retries=False,
                 redirect=False,
                 timeout=Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds),
-                # A small answer could unpack into one of any size.
+                # A small compressed response could expand to any size.
                 decode_content=False,
             )
         except NewConnectionError as error:
-            # To urllib3, a refused connection is one that timed out, too.
+            # urllib3 counts a refused connection as a timeout, too.
             raise ConnectionFailed(type(error).__name__) from None
         except UrllibTimeoutError:
             raise TimeoutError from None
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            # Without its cause, whose text may be what the server sent.
+            # Without its cause, whose message may contain what the server sent.
             cause = next((arg for arg in error.args if isinstance(arg, Exception)), error)
             raise ConnectionFailed(type(cause).__name__) from None
 
 
 class _BoundedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
-        """Connect in time: a name look-up knows no timeout, and each address of a host gets all of it."""
+        """Connect in time: a DNS lookup has no timeout, and each address of a host gets all of it."""
         seconds = self.timeout or CONNECT_TIMEOUT
         due = monotonic() + seconds
         connect = super().connect
@@ -114,7 +114,7 @@ class _BoundedHTTPConnection(HTTPConnection):
         def connect_or_close() -> None:
             connect()
             if monotonic() > due:
-                # Nobody waits for it any more.
+                # Nobody waits for it anymore.
                 self.close()
                 raise TimeoutError
 
@@ -123,8 +123,8 @@ class _BoundedHTTPConnection(HTTPConnection):
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"no connection within {seconds} s") from error
 
-    def getresponse(self) -> Any:  # noqa: ANN401 - urllib3 has a response of its own here, http.client another
-        """The answer, read until what urllib3 has left of the request's whole time is over."""
+    def getresponse(self) -> Any:  # noqa: ANN401 - urllib3 and http.client have different classes here
+        """The response, read until the request's total time is up."""
         due = monotonic() + (self.timeout or 0)
         response_class: Any = partial(_BoundedResponse, due=due)
         self.response_class = response_class
@@ -136,7 +136,7 @@ class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
 
 
 class _BoundedResponse(HTTPResponse):
-    """An answer that is read until an instant, and up to a size."""
+    """A response that is read until a fixed time and up to a size."""
 
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None, *, due: float) -> None:
         file: Any = _BoundedSocket(sock, due)
@@ -145,12 +145,12 @@ class _BoundedResponse(HTTPResponse):
     def begin(self) -> None:
         super().begin()
         if self.status < _FIRST_FINAL_STATUS:
-            # The answer proper would come after this one, and be taken for the answer to the next request.
+            # The final response would follow, and be taken for that of the next request.
             raise HTTPException("an interim answer")
 
 
 class _BoundedSocket:
-    """What http.client asks of a socket to read from it: a file."""
+    """The part of a socket that http.client reads from."""
 
     def __init__(self, sock: socket, due: float) -> None:
         self._sock = sock

@@ -1,0 +1,458 @@
+"""What the documents name is there: links, files, commands, settings, metrics, log messages, problems."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore import xform_name
+from botocore.loaders import Loader
+from conftest import Function, sample
+from doubles import SecretsManager
+from jsonschema import Draft202012Validator
+from samtranslator.yaml_helper import yaml_parse
+
+from end_conversation.triggers.http_api import STATUS, _problem
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src/end_conversation"
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *ROOT.glob("docs/**/*.md")])
+}
+TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+MAKEFILE = (ROOT / "Makefile").read_text()
+SOURCES = [ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))]
+SCHEMA: dict[str, Any] = json.loads((PACKAGE / "command.schema.json").read_text())
+RELEASED: dict[str, Any] = json.loads((ROOT / "docs/released/command.schema.json").read_text())
+
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+
+# Options of the AWS CLI itself.
+OF_THE_CLI = {"cli-binary-format", "output", "query", "endpoint-url", "region"}
+
+
+def prose(text: str) -> str:
+    """A page without its code blocks."""
+    return FENCE.sub("", text)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """The code blocks in one of these languages, with continued lines as one."""
+    return [re.sub(r"\\\n\s*", " ", code) for language, code in FENCE.findall(text) if language in languages]
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    found: list[str] = []
+    for heading in re.findall(r"^#{1,6} (.+)$", prose(text), re.MULTILINE):
+        shown = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        repeated = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in found)
+        found.append(f"{slug}-{repeated}" if repeated else slug)
+    return set(found)
+
+
+def links() -> Iterator[tuple[str, str]]:
+    """Every link that stays in the repository, with its page."""
+    for page, text in PAGES.items():
+        # Backticks may hold anything that looks like a link.
+        for target in re.findall(r"\]\(([^)\s]+)\)", SPAN.sub("`…`", prose(text))):
+            if not re.match(r"[a-z]+:", target):
+                yield page, target
+
+
+def table(page: str, *head: str) -> list[list[str]]:
+    """The rows of all tables of a page with this head."""
+    rows: list[list[str]] = []
+    inside = False
+    for line in PAGES[page].splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if tuple(cells) == head:
+            inside = True
+        elif not line.startswith("|"):
+            inside = False
+        elif inside and not set(line) <= set("|- "):
+            rows.append([cell.strip() for cell in line.strip()[1:-1].split("|")])
+    assert rows, (page, head)
+    return rows
+
+
+def names(cell: str) -> list[str]:
+    """What a cell has in code font."""
+    return SPAN.findall(cell)
+
+
+@cache
+def operation(service: str, name: str) -> set[str] | None:
+    """The options of a command of the AWS CLI; None if there is no such command."""
+    model = Loader().load_service_model(service, "service-2")
+    for operation_name, each in model["operations"].items():
+        if xform_name(operation_name, "-") == name:
+            members = model["shapes"][each["input"]["shape"]]["members"]
+            return {xform_name(member, "-") for member in members}
+    return None
+
+
+def test_the_readme_is_short() -> None:
+    """Nobody reads more than 200 lines to find out what a thing is."""
+    assert len(PAGES["README.md"].splitlines()) <= 200
+
+
+@pytest.mark.parametrize(("page", "target"), sorted(set(links())))
+def test_links_resolve(page: str, target: str) -> None:
+    """The file is there, and the heading in it."""
+    file, _, anchor = target.partition("#")
+    path = ((ROOT / page).parent / file).resolve() if file else ROOT / page
+
+    assert path.exists()
+    assert not anchor or anchor in anchors(path.read_text())
+
+
+def test_every_page_is_in_the_index() -> None:
+    """What is in docs/ can be found from docs/README.md."""
+    indexed = {
+        (ROOT / "docs" / target).resolve().relative_to(ROOT).as_posix()
+        for page, target in links()
+        if page == "docs/README.md"
+    }
+    documents = {page for page in PAGES if page.startswith("docs/")} - {"docs/README.md"}
+    machines = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.[jy]*")}
+
+    assert documents | machines <= indexed
+
+
+def test_make_targets_exist() -> None:
+    """Each `make target` that a page names is one, and each one is in docs/developing.md."""
+    for page, text in PAGES.items():
+        code = [*SPAN.findall(text), *blocks(text, "console", "sh")]
+        named = {target for each in code for target in re.findall(r"\bmake ([a-z][a-z-]*)", each)}
+        assert named <= TARGETS, page
+    rows = table("docs/developing.md", "command", "what it does", "takes")
+    documented = {name.removeprefix("make ") for row in rows for name in names(row[0])}
+
+    assert documented == TARGETS - {"help"}
+
+
+def test_files_exist() -> None:
+    """Each path in code font is one, seen from the root or from the package."""
+    top = {path.name for path in ROOT.iterdir()}
+    for page, text in PAGES.items():
+        for span in SPAN.findall(prose(text)):
+            is_path = re.fullmatch(r"\.?[\w-]+(/[\w.-]+)*(\.(py|yaml|toml|json|md)|/)", span)
+            if is_path or ("/" in span and re.fullmatch(r"[\w./-]+", span) and span.split("/")[0] in top):
+                here = [ROOT / span, PACKAGE / span, (ROOT / page).parent / span]
+                # What a caller makes, what tools leave, and the names of secrets.
+                is_made = span == "command.json" or span.startswith(
+                    (".aws-sam", ".fuzz", "end-conversation/")
+                )
+                assert is_made or any(path.exists() for path in here), (page, span)
+
+
+def test_modules_are_named() -> None:
+    """The table of modules in docs/architecture.md leaves none out."""
+    rows = table("docs/architecture.md", "in `src/end_conversation`", "knows")
+    named = {name.rstrip("/") for row in rows for name in names(row[0])}
+    there = {
+        path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert named == there - {"__init__.py"}
+
+
+def test_commands_of_aws_exist() -> None:
+    """Each command of the AWS CLI exists, and takes the options that it is given."""
+    found = 0
+    for page, text in PAGES.items():
+        for code in [*blocks(text, "console", "sh"), *SPAN.findall(prose(text))]:
+            for service, name, rest in re.findall(r"\baws ([a-z]+) ([a-z-]+)([^\n|]*)", code):
+                options = operation(service, name)
+                assert options is not None, (page, service, name)
+                given = {each.removeprefix("no-") for each in re.findall(r" --([a-z-]+)", rest)}
+                assert given <= options | OF_THE_CLI, (page, name)
+                found += 1
+    assert found > 20
+
+
+def test_outputs_and_functions_exist() -> None:
+    """`out Name` is an output of the stack, `invoke Name` a function, `--config-env name` a sample."""
+    samples = set(re.findall(r"^\[([a-z-]+)\.", (ROOT / "samplesconfig.toml").read_text(), re.MULTILINE))
+    for page, text in PAGES.items():
+        code = "\n".join([*blocks(text, "console", "sh"), *SPAN.findall(text)])
+        assert set(re.findall(r"\bout ([A-Z]\w+)", code)) <= set(TEMPLATE["Outputs"]), page
+        assert set(re.findall(r"\binvoke ([A-Z]\w+)", code)) <= set(TEMPLATE["Resources"]), page
+        assert set(re.findall(r"--config-env ([a-z-]+)", code)) <= samples, page
+        assert all((ROOT / path).exists() for path in re.findall(r"\bevents/[\w-]+\.json", code)), page
+
+
+def test_names_in_code_font_exist() -> None:
+    """A name like those of parameters, outputs, metrics and error classes is one, or is somebody else's."""
+    ours = {*TEMPLATE["Parameters"], *TEMPLATE["Outputs"], *TEMPLATE["Resources"], *emitted()}
+    ours |= {error.__name__ for error in STATUS}
+    ours |= {"EndConversation", "ConversationEnded", "ConversationNotEnded", "SweepFinished"}
+    others = {
+        *("TwilioApiKey", "TwilioAuthToken", "EventType", "TaskAttributes", "TaskSid"),
+        *("FunctionError", "SentTimestamp", "ConcurrentExecutions", "ApproximateAgeOfOldestMessage"),
+        *("PublishedVersions", "AllAtOnce", "DecryptionFailure"),
+        *("HomePageUrl", "SourceCodeUrl", "SemanticVersion"),
+    }
+    for page, text in PAGES.items():
+        found = {span for span in SPAN.findall(prose(text)) if re.fullmatch(r"([A-Z][a-z]+){2,}", span)}
+        assert found <= ours | others, page
+
+
+def test_parameters_are_documented() -> None:
+    """Each parameter with its default and the variable that it sets; nothing else."""
+    variables = {
+        value["Ref"]: name
+        for each in TEMPLATE["Resources"].values()
+        if each["Type"] == "AWS::Serverless::Function"
+        for name, value in each["Properties"]["Environment"]["Variables"].items()
+        if value.get("Ref") in TEMPLATE["Parameters"]
+    }
+    documented = {
+        names(parameter)[0]: ("".join(names(default)), "".join(names(variable)))
+        for parameter, default, variable, _ in table(
+            "docs/settings.md", "parameter", "default", "variable", "meaning"
+        )
+    }
+
+    assert documented == {
+        name: (str(each["Default"]), variables.get(name, "")) for name, each in TEMPLATE["Parameters"].items()
+    }
+
+
+def test_variables_are_documented() -> None:
+    """Each environment variable that the code reads has a row; no other has."""
+    read = {
+        node.value
+        for tree in SOURCES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"[A-Z]+(_[A-Z]+)+", node.value)
+    }
+    by_parameter = table("docs/settings.md", "parameter", "default", "variable", "meaning")
+    cells = [row[2] for row in by_parameter] + [
+        row[0] for row in table("docs/settings.md", "variable", "value")
+    ]
+
+    # Lambda and sam local set those of AWS; HMAC_… are algorithms.
+    ours = {name for name in read if not name.startswith(("AWS_", "HMAC_", "SWEEP_FIELD"))}
+    assert {name for cell in cells for name in names(cell)} == ours
+
+
+def emitted() -> set[str]:
+    """The metrics: errors' own, those that functions count, and those that CloudWatch makes of the log."""
+    found = {
+        each["MetricName"]
+        for one in TEMPLATE["Resources"].values()
+        if one["Type"] == "AWS::Logs::MetricFilter"
+        for each in one["Properties"]["MetricTransformations"]
+    }
+    for tree in SOURCES:
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name("metric")], value=ast.Constant(str(name))):
+                    found.add(name)
+                case ast.Call(func=ast.Name("count" | "observe_milliseconds"), args=[first, *_]):
+                    found |= strings(first)
+                case ast.For(iter=pairs, body=[ast.If(body=[ast.Expr(ast.Call(func=ast.Name("count")))])]):
+                    found |= strings(pairs)
+    return found
+
+
+def strings(node: ast.AST) -> set[str]:
+    return {
+        each.value
+        for each in ast.walk(node)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    }
+
+
+def test_metrics_are_documented() -> None:
+    """The table has every metric that is emitted, and no other."""
+    rows = table("docs/metrics-and-logs.md", "metric", "what it counts")
+
+    assert {name for row in rows for name in names(row[0])} == emitted()
+
+
+def test_log_messages_are_documented() -> None:
+    """The table has every message that is logged, and no other."""
+    logged = {"conversation_not_ended"}
+    for tree in SOURCES:
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("logger"), attr="info" | "warning" | "error"),
+                    args=[ast.Constant(str(message)), *_],
+                ):
+                    logged.add(message)
+                case ast.Call(func=ast.Attribute(attr="_log"), args=[ast.Constant(str(message)), *_]):
+                    logged.add(message)
+                case ast.Call(func=ast.Attribute(attr="reporting"), args=[_, ast.Constant(str(message)), *_]):
+                    logged.add(message)
+    rows = table("docs/metrics-and-logs.md", "message", "level", "meaning", "keys of its own")
+
+    assert {name for row in rows for name in names(row[0])} == logged
+
+
+def test_saved_queries_ask_for_documented_keys() -> None:
+    """A query finds its lines by messages, and shows keys, that are in the page's tables."""
+    page = "docs/metrics-and-logs.md"
+    rows = [
+        *table(page, "message", "level", "meaning", "keys of its own"),
+        *table(page, "key", "meaning"),
+    ]
+    known = {name for row in rows for cell in row for name in names(cell)} | {"message", "@timestamp"}
+    for each in TEMPLATE["Resources"].values():
+        if each["Type"] != "AWS::Logs::QueryDefinition":
+            continue
+        query = each["Properties"]["QueryString"]
+        for shown in re.findall(r"^\| fields (.+)$", query, re.MULTILINE):
+            keys = {key.strip() for key in shown.split(",") if "record." not in key}
+            assert keys <= known, query
+        for messages in re.findall(r"message (?:=|in) (\[.+?\]|\".+?\")", query):
+            assert set(re.findall(r'"(\w+)"', messages)) <= known, query
+
+
+def test_problems_are_documented() -> None:
+    """Status, code, error class and whether to retry, of every problem."""
+    rows = table("docs/calling.md", "status", "`code`", "error class", "when", "retry?")
+    documented = {
+        (int(status), names(code)[0], error, retry == "no")
+        for status, code, classes, _, retry in rows
+        for error in names(classes) or [classes]
+    }
+    # Those that only HTTP callers can meet live with the HTTP triggers.
+    expected = {
+        (
+            int(status),
+            error.code,
+            "HTTP only" if is_http_only(error) else error.__name__,
+            error.permanent,
+        )
+        for error, status in STATUS.items()
+    }
+
+    assert documented == expected
+
+
+def is_http_only(error: type[Exception]) -> bool:
+    return "triggers" in error.__module__ or error.__name__ == "QueueUnavailable"
+
+
+def test_an_invalid_source_is_logged_as_documented(
+    function: Function, secrets_manager: SecretsManager, environment: pytest.MonkeyPatch
+) -> None:
+    """Its line has the keys of the table, which the saved query `invalid-sources` shows."""
+    environment.setenv("WEBHOOK_SECRET_ID", "webhooks")
+    secrets_manager.secrets["webhooks"] = json.dumps({"sources": {"crm": {"preset": "none-such"}}})
+    function(sample("source-zendesk"))
+    (line,) = [line for line in function.logs if line["message"] == "source_invalid"]
+    (documented,) = [
+        names(keys)
+        for message, _, _, keys in table(
+            "docs/metrics-and-logs.md", "message", "level", "meaning", "keys of its own"
+        )
+        if message == "`source_invalid`"
+    ]
+
+    assert set(documented) <= set(line)
+
+
+@pytest.mark.parametrize("error", STATUS, ids=lambda error: error.__name__)
+def test_problems_have_the_documented_type(error: type[Exception]) -> None:
+    """It is `about:blank`, as docs/calling.md says."""
+    problem = json.loads(_problem(error("x"), None)["body"])  # type: ignore[arg-type]
+
+    assert "`type` is always `about:blank`" in PAGES["docs/calling.md"]
+    assert problem["type"] == "about:blank"
+
+
+def test_commands_in_the_docs_are_valid() -> None:
+    """Each command that stands on a page by itself is one."""
+    found = 0
+    for page, text in PAGES.items():
+        for block in blocks(text, "json"):
+            value = json.loads(block)
+            if "flow_sid" in value and "executions" not in value:
+                Draft202012Validator(SCHEMA).validate(value)
+                found += 1
+            assert isinstance(value, dict), page
+    assert found
+
+
+def test_fields_of_a_command_are_documented() -> None:
+    """The table has every field, and no other."""
+    rows = table("docs/calling.md", "field", "type", "", "meaning")
+
+    assert [names(row[0])[0] for row in rows] == list(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize(
+    ("page", "schema", "head"),
+    [
+        ("docs/sweep.md", "sweep.schema.json", ("field", "type", "default", "meaning")),
+        ("docs/sources.md", "triggers/source.schema.json", ("field", "default", "meaning")),
+    ],
+)
+def test_fields_of_other_inputs_are_documented(page: str, schema: str, head: tuple[str, ...]) -> None:
+    """The table has every field of the schema, and no other."""
+    properties = json.loads((PACKAGE / schema).read_text())["properties"]
+
+    assert {name for row in table(page, *head) for name in names(row[0])} == set(properties)
+
+
+def breaks(released: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What a command that was valid as released may run into now."""
+    if now.get("required", []) != released["required"]:
+        yield "required"
+    if now.get("additionalProperties", True) is not True:
+        yield "additional"
+    if now["oneOf"] != released["oneOf"] or now.keys() - released.keys() - {"additionalProperties"}:
+        yield "rules"
+    for name, old in released["properties"].items():
+        new = now["properties"].get(name, {})
+        same = {"type", "pattern", "format", "enum", "const"}
+        if (
+            not new
+            or new.keys() - old.keys() - {"description"}
+            or any(new.get(rule) != old.get(rule) for rule in same if rule in new)
+            or new.get("minLength", 0) > old.get("minLength", 0)
+            or new.get("maxLength", float("inf")) < old.get("maxLength", float("inf"))
+        ):
+            yield name
+    for name in now["properties"].keys() - released["properties"].keys():
+        if "null" not in now["properties"][name]["type"]:
+            yield name
+
+
+def test_the_schema_only_adds() -> None:
+    """Every command that was valid as released is valid now."""
+    assert list(breaks(RELEASED, SCHEMA)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"required": ["flow_sid", "reason"]}, ["required"]),
+        ({"additionalProperties": False}, ["additional"]),
+        ({"oneOf": []}, ["rules"]),
+        ({"properties": RELEASED["properties"] | {"reason": {"type": "string"}}}, ["reason"]),
+        ({"properties": RELEASED["properties"] | {"contact": {"maxLength": 10}}}, ["contact"]),
+        ({"properties": {"flow_sid": RELEASED["properties"]["flow_sid"]}}, list(RELEASED["properties"])[1:]),
+        ({"properties": RELEASED["properties"] | {"new": {"type": "string"}}}, ["new"]),
+        ({"properties": RELEASED["properties"] | {"new": {"type": ["string", "null"]}}}, []),
+        ({"properties": RELEASED["properties"] | {"reason": {"type": ["string", "null"]}}}, []),
+    ],
+)
+def test_changes_that_break_are_found(change: dict[str, Any], found: list[str]) -> None:
+    """The comparison tells a change that only adds from one that does not."""
+    assert list(breaks(RELEASED, RELEASED | change)) == found
