@@ -193,13 +193,18 @@ def test_the_preference_as_rfc_7240_spells_it(function: Function, prefer: str) -
         'foo="respond-async"',
         'foo="a, respond-async"',
         r'foo="a\", respond-async, "',
+        'foo="a, respond-async',
+        'foo="a, respond-async\\',
+        '"' + '\\"' * 5000 + ", respond-async",
         "wait=10; respond-async",
         "foo=respond-async",
     ],
 )
 def test_what_is_not_the_preference(function: Function, sqs: Sqs, prefer: str | None) -> None:
     """The answer is the synchronous one, and claims no preference."""
+    began = time.process_time()
     answer = function(asked_for("http", command(), prefer=prefer))
+    assert time.process_time() - began < 1
     assert told(answer) == (200, {"flow_sid": FLOW_SID, "executions": []})
     assert "preference-applied" not in answer["headers"]
     assert not sqs.calls

@@ -53,7 +53,8 @@ SIDE_BY_SIDE = 10
 QUEUEING_LIMIT = 4.0
 """Seconds for putting commands into the queue: some senders give up after 5."""
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# One that is not closed goes on to the end: looking for the end of each anew would take quadratic time.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)', re.DOTALL)
 
 
 class NotFound(RequestRejected):
