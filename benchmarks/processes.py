@@ -52,7 +52,7 @@ class Report:
 
 
 def environment(stand_in: StandIn, *, slow: bool = False) -> dict[str, str]:
-    """What Lambda and the template would set, with the stand-in for Twilio and Secrets Manager."""
+    """What Lambda and the template would set, with the stand-in for Twilio and AWS."""
     return {
         "PATH": os.environ["PATH"],
         "LANG": "en_US.UTF-8",
@@ -68,6 +68,7 @@ def environment(stand_in: StandIn, *, slow: bool = False) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_ENDPOINT_URL_SECRETS_MANAGER": stand_in.url,
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": stand_in.url,
         # Each in its own way, the clients of the three load the bundle.
         "AWS_CA_BUNDLE": stand_in.ca_bundle,
         "REQUESTS_CA_BUNDLE": stand_in.ca_bundle,

@@ -1,4 +1,4 @@
-"""Twilio's Studio API and AWS Secrets Manager over TLS, as quick as can be, in a process of their own.
+"""Twilio's Studio API, Secrets Manager and EventBridge over TLS, as quick as can be, in a process apart.
 
 It keeps no state: every request to end an Execution succeeds, so that each invocation does the same.
 """
@@ -95,22 +95,27 @@ class _Connection(asyncio.Protocol):
         if not end or (length and len(body) < int(length[1])):
             return
         self._received = b""
-        asyncio.get_running_loop().call_later(self._delay, self._transport.write, _answer(head))
+        asyncio.get_running_loop().call_later(self._delay, self._transport.write, _answer(head, body))
 
 
-def _answer(head: bytes) -> bytes:
+def _answer(head: bytes, body: bytes) -> bytes:
+    if head.startswith(b"HEAD "):
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
     content_type, content = "application/x-amz-json-1.1", _SECRET
-    if request := _ENDING.match(head):
+    if b"AWSEvents.PutEvents" in head:
+        ids = [{"EventId": "11111111-2222-3333-4444-555555555555"} for _ in json.loads(body)["Entries"]]
+        content = {"FailedEntryCount": 0, "Entries": ids}
+    elif request := _ENDING.match(head):
         flow_sid, sid = (group.decode() for group in request.groups())
         content_type, content = (
             "application/json;charset=utf-8",
             _EXECUTION | {"flow_sid": flow_sid, "sid": sid},
         )
-    body = json.dumps(content).encode()
+    answer = json.dumps(content).encode()
     return (
-        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(answer)}\r\n"
         f"Twilio-Request-Id: RQ{'0' * 32}\r\n\r\n"
-    ).encode() + body
+    ).encode() + answer
 
 
 _EXECUTION = (

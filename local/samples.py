@@ -100,7 +100,7 @@ def _account(fields: Any) -> str:  # noqa: ANN401 -- a part of an event
 
 def body_of(event: Any) -> bytes:  # noqa: ANN401 -- an event is any JSON
     """The body of an HTTP request, as it was sent."""
-    body: str = event["body"]
+    body: str = event.get("body") or ""
     return base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
 
 

@@ -85,12 +85,15 @@ class Function:
         return told
 
     def _canaries(self) -> Canaries:
-        """Every contact, and every value in a secret, that is long enough to be told from the rest."""
+        """Every contact, and every key in a secret, that is long enough to be told from the rest."""
         contacts = {execution.contact for execution in self._studio.executions.all()}
         secrets = {
-            value
+            key
             for text in self._secrets_manager.secrets.values()
-            for value in re.findall(r'"([^"]*)"', text)
+            for found in re.findall(
+                r'"(?:apiKeySid|apiKeySecret|authToken)": "[^"]*"|"keys": \[[^]]*\]', text
+            )
+            for key in re.findall(r'"([^"]*)"', found)[1:]
         }
         canaries = Canaries(*(each for each in contacts | secrets if len(each) >= RECOGNISABLE))
         canaries.plant_credentials(*API_KEY)

@@ -24,11 +24,8 @@ TRIES = 2
 CALL_LIMIT = TRIES * (CONNECT_TIMEOUT + READ_TIMEOUT)
 """Seconds that a call may take, with all tries; botocore's own 60 and 5 tries outlast every budget."""
 
-_CONFIG = Config(
-    connect_timeout=CONNECT_TIMEOUT,
-    read_timeout=READ_TIMEOUT,
-    retries={"total_max_attempts": TRIES, "mode": "standard"},
-)
+_TRIES = {"events": 1}
+"""Of a service whose requests our own code tries again: PutEvents may fail for some entries only."""
 
 # Clients are safe for threads, making one is not:
 # https://docs.aws.amazon.com/boto3/latest/guide/clients.html
@@ -53,7 +50,12 @@ def client(service: Any) -> Any:
 
 @cache
 def _clients(service: Literal["sqs"]) -> object:
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        retries={"total_max_attempts": _TRIES.get(service, TRIES), "mode": "standard"},
+    )
     try:
-        return boto3.client(service, config=_CONFIG)
+        return boto3.client(service, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"boto3 cannot make a client: {type(error).__name__}") from error

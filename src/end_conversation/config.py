@@ -21,6 +21,7 @@ _EVENT_BUS = re.compile(r"(arn:aws[\w-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
 _SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,478}", re.ASCII)
+_QUEUE_URL = re.compile(r"https?://[!-~]+")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?", re.ASCII)
 _WEBHOOK_BASE_URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w.~-]+)*", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
@@ -86,8 +87,8 @@ class Config:
             secret_max_age=_seconds(environ, "TWILIO_SECRET_MAX_AGE_SECONDS", "300"),
             studio_base_url=_studio_base_url(environ),
             allowed_flow_sids=_allowed_flow_sids(environ.get("ALLOWED_FLOW_SIDS", "")),
-            dead_letter_queue_url=optional("DEAD_LETTER_QUEUE_URL"),
-            queue_url=optional("QUEUE_URL"),
+            dead_letter_queue_url=_queue_url(environ, "DEAD_LETTER_QUEUE_URL"),
+            queue_url=_queue_url(environ, "QUEUE_URL"),
             outcome_event_bus=outcome_event_bus,
             webhook_secret_id=optional("WEBHOOK_SECRET_ID"),
             webhook_base_url=webhook_base_url,
@@ -96,6 +97,13 @@ class Config:
     def allows(self, flow_sid: str) -> bool:
         """Whether this deployment serves a Flow."""
         return self.allowed_flow_sids is None or flow_sid.lower() in self.allowed_flow_sids
+
+
+def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name, "").strip() or None
+    if value is not None and not _QUEUE_URL.fullmatch(value):
+        raise ConfigurationError(f"{name} is not the URL of a queue")
+    return value
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:

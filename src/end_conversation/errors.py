@@ -164,6 +164,10 @@ WORST_FIRST = (CredentialsRejected, CredentialsUnavailable, TwilioError, TwilioT
 """Which failure speaks for several: the one that says most about what will happen to the next command."""
 
 
-def badness(error: EndConversationError) -> int:
-    """Where a failure comes in the order of WORST_FIRST; one that is not in it comes before all of them."""
-    return next((n for n, kind in enumerate(WORST_FIRST) if isinstance(error, kind)), -1)
+def badness(error: EndConversationError) -> tuple[int, int]:
+    """Where a failure comes in the order of WORST_FIRST; one that is not in it comes before all of them.
+
+    Of several of a kind, the one with the longest Retry-After comes first.
+    """
+    place = next((n for n, kind in enumerate(WORST_FIRST) if isinstance(error, kind)), -1)
+    return place, -(getattr(error, "retry_after", None) or 0)

@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -83,13 +82,15 @@ def _put(
         answer = call_within(
             min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)
         )
+        outcomes = list(zip(entries, answer["Entries"], strict=True))
+        failed = [
+            (entry, outcome.get("ErrorCode")) for entry, outcome in outcomes if "EventId" not in outcome
+        ]
     except ClientError as error:
         return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost what was done before
         return entries, type(error).__name__
-    outcomes = answer.get("Entries", [])
-    failed = [entry for entry, outcome in zip_longest(entries, outcomes) if "EventId" not in (outcome or {})]
-    return failed, next((code for outcome in outcomes if (code := outcome.get("ErrorCode"))), "no error code")
+    return [entry for entry, _ in failed], next((code for _, code in failed if code), "no error code")
 
 
 def _batches(

@@ -68,8 +68,7 @@ class Invocation:
         seconds = min(context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN, at_most)
         try:
             self._bus = service().config.outcome_event_bus
-        except EndConversationError:
-            # Each command asks for the service again and reports the error.
+        except Exception:  # noqa: BLE001 - each command asks for the service again and reports the error
             self._bus = None
         self._publish_by = Deadline(seconds)
         self.deadline = Deadline(seconds - PUBLISHING_TIME) if self._bus else self._publish_by

@@ -40,5 +40,7 @@ def send(queue_url: str, body: str, deadline: Deadline, **attributes: str) -> st
         code = error.response.get("Error", {}).get("Code", "no error code")
         raise QueueUnavailable(f"SQS refuses the message: {code}") from error
     except (BotoCoreError, TimeoutError) as error:
-        raise QueueUnavailable(f"SQS does not take the message: {type(error).__name__}") from error
+        raise QueueUnavailable(
+            f"SQS does not confirm the message, and may have it: {type(error).__name__}"
+        ) from error
     return answer["MessageId"]

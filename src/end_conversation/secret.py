@@ -60,7 +60,6 @@ class Secret(Generic[T]):
         # Ages are by the wall clock: the monotonic one may stand still while Lambda has the process frozen.
         self._read_at = 0.0
         self._stale_until = 0.0
-        self._failed_at = 0.0
         # The order of events within an invocation is by the monotonic clock, which is never set.
         self._last_began = self._last_ended = float("-inf")
         self._last_failure: CredentialsUnavailable | None = None
@@ -92,16 +91,10 @@ class Secret(Generic[T]):
                 raise CredentialsUnavailable(str(failure)) from failure
             return value
 
-    def peek(self, deadline: Deadline) -> T | None:
-        """The value if it can be had; after a failure to read it, nobody waits for it again for a while."""
-        if self._value is not None:
-            return self._value
-        if 0 <= time.time() - self._failed_at < STALE_USE:
-            return None
-        try:
-            return self.get(deadline)
-        except CredentialsUnavailable:
-            return None
+    @property
+    def known(self) -> T | None:
+        """The value as it was last read, however long ago; None if it never was."""
+        return self._value
 
     def renew(self, refused: T, sent_at: float, deadline: Deadline) -> T | None:
         """The value to use instead of one that was refused, or None if the secret still holds that one.
@@ -139,7 +132,6 @@ class Secret(Generic[T]):
             self._read_at = began_at
         except CredentialsUnavailable as error:
             failure = error
-            self._failed_at = began_at
             is_answer = self._bridged_for is not None and not _is_service_failure(error.__cause__)
             if is_answer or began_at >= self._bridged_until():
                 self._value, self._stale_until = None, 0.0

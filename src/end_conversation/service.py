@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from end_conversation.aws import client
 from end_conversation.config import Config
 from end_conversation.errors import (
-    CredentialsUnavailable,
     EndConversationError,
     ExecutionNotFound,
     FlowNotAllowed,
@@ -55,8 +54,11 @@ class Service:
         Raises:
             CredentialsUnavailable: the first request has to try again.
         """
-        with ThreadPoolExecutor(1) as threads:
+        with ThreadPoolExecutor(2) as threads:
             threads.submit(self._connections.open, deadline.remaining())
+            if self.config.outcome_event_bus is not None:
+                # Made later, it would take its time from the second that is kept for publishing.
+                threads.submit(client, "events")
             self.accounts.default.credentials.get(deadline)
 
     def check_allowed(self, flow_sid: str) -> None:
@@ -75,11 +77,7 @@ class Service:
             RequestRejected: it will never be carried out.
         """
         self.check_allowed(command.flow_sid)
-        try:
-            self.accounts.get(command.account_sid, deadline)
-        except CredentialsUnavailable:
-            # Whoever takes it from the queue will be able to tell, or try again.
-            return
+        self.accounts.check_allowed(command.account_sid, deadline)
 
     def end_conversation(
         self, command: Command, deadline: Deadline, retries: Retries

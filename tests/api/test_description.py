@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from jsonschema import Draft4Validator, Draft202012Validator
 from openapi_spec_validator import validate_url
@@ -19,7 +20,8 @@ from referencing.jsonschema import DRAFT202012
 from served import ROOT, Api, serving
 
 from end_conversation.command import SCHEMA
-from end_conversation.triggers.http_api import ROUTE, STATUS, WEBHOOK_ROUTE
+from end_conversation.triggers.http_api import ROUTE, SOURCE_ROUTE, STATUS, WEBHOOK_ROUTE
+from end_conversation.triggers.request import SOURCE_NAME
 from local import gateway, signing
 from local.samples import EVENTS, load
 
@@ -27,6 +29,7 @@ OPENAPI = ROOT / "docs/openapi.yaml"
 DESCRIPTION: dict[str, Any] = yaml.safe_load(OPENAPI.read_text())
 EVENTBRIDGE: dict[str, Any] = json.loads((ROOT / "docs/eventbridge.schema.json").read_text())
 RESPONSES: dict[str, Any] = DESCRIPTION["components"]["responses"]
+PARAMETERS: dict[str, Any] = DESCRIPTION["components"]["parameters"]
 
 
 def responses(route: str) -> dict[str, Any]:
@@ -74,7 +77,10 @@ def test_the_command_schema_is_json_schema(name: str) -> None:
     Draft202012Validator(SCHEMA).validate(load(EVENTS / f"{name}.json"))
 
 
-@pytest.mark.parametrize(("schema", "field"), [("FlowSid", "flow_sid"), ("ExecutionSid", "execution_sid")])
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [("FlowSid", "flow_sid"), ("ExecutionSid", "execution_sid"), ("AccountSid", "account_sid")],
+)
 def test_sids_are_the_commands(schema: str, field: str) -> None:
     """What is answered has the form of what is asked."""
     described = DESCRIPTION["components"]["schemas"][schema]
@@ -83,12 +89,12 @@ def test_sids_are_the_commands(schema: str, field: str) -> None:
 
 def test_routes() -> None:
     """The function, the gateway on this machine and the description know the same."""
-    assert set(DESCRIPTION["paths"]) == {ROUTE, WEBHOOK_ROUTE}
-    assert set(gateway.ROUTES) == {("POST", ROUTE), ("POST", WEBHOOK_ROUTE)}
+    assert set(DESCRIPTION["paths"]) == {ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE}
+    assert set(gateway.ROUTES) == {("POST", route) for route in DESCRIPTION["paths"]}
     assert signing.ROUTE == WEBHOOK_ROUTE
 
 
-@pytest.mark.parametrize("route", [ROUTE, WEBHOOK_ROUTE])
+@pytest.mark.parametrize("route", [ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE])
 def test_every_problem_has_its_example(route: str) -> None:
     """None is missing, none is invented, and each is under its status."""
     known = {(kind.code, int(status)) for kind, status in STATUS.items()}
@@ -96,6 +102,25 @@ def test_every_problem_has_its_example(route: str) -> None:
     assert problems(route) == known - unsigned
     codes = DESCRIPTION["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     assert set(codes) == {code for code, _ in known}
+
+
+def test_source_names_are_the_functions() -> None:
+    """What can be a source's name, and no other."""
+    (parameter,) = DESCRIPTION["paths"][SOURCE_ROUTE]["post"]["parameters"]
+    assert parameter["schema"]["pattern"] == f"^{SOURCE_NAME.pattern}$"
+    assert parameter["example"] in signing.SECRET["sources"]
+
+
+@pytest.mark.parametrize("route", [ROUTE, WEBHOOK_ROUTE])
+def test_a_command_may_be_accepted(api: Api, route: str) -> None:
+    """The parameter's example is a preference that the served function honours, as the description says."""
+    parameters = DESCRIPTION["paths"][route]["post"]["parameters"]
+    assert {"$ref": "#/components/parameters/Prefer"} in parameters
+    body = json.dumps(load(EVENTS / "direct.json")).encode()
+    headers = {"content-type": "application/json", "prefer": PARAMETERS["Prefer"]["example"]}
+    answer = requests.post(api.url + route, body, headers=headers | signing.signed(body), timeout=10)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
+    assert answer.json().keys() == {"status", "message_id"}
 
 
 @pytest.mark.parametrize("name", RESPONSES)
@@ -132,4 +157,4 @@ def test_the_api_keeps_to_its_description(api: Api, tmp_path: Path) -> None:
     }
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Tested: 2\b", done.stdout), done.stdout
+    assert re.search(r"Tested: 3\b", done.stdout), done.stdout

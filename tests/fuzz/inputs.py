@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from local import samples, signing
+from local.executions import ACCOUNT_SID
 
 CANARY = "canary7e57c0de"
 """In every contact, and in everything else that is nobody's business. No name of a field has digits."""
@@ -76,15 +77,15 @@ def beside(draw: st.DrawFn, texts: Sequence[str]) -> str:
 
 
 @st.composite
-def _mostly(draw: st.DrawFn, right: st.SearchStrategy[Json], wrong: st.SearchStrategy[Json]) -> Json:
+def mostly(draw: st.DrawFn, right: st.SearchStrategy[Json], wrong: st.SearchStrategy[Json]) -> Json:
     """What is right, but for one time in six."""
     return draw(wrong if draw(st.integers(0, 5)) == 5 else right)
 
 
 _FLOW_SIDS = (*FLOWS, UNKNOWN_FLOW, FOREIGN_FLOW)
-flow_sids = _mostly(st.sampled_from((*FLOWS * 3, *_FLOW_SIDS)), beside(_FLOW_SIDS) | anything)
-execution_sids = _mostly(st.sampled_from(EXECUTIONS), beside(EXECUTIONS) | anything)
-contacts = _mostly(st.sampled_from(CONTACTS), beside(CONTACTS) | anything)
+flow_sids = mostly(st.sampled_from((*FLOWS * 3, *_FLOW_SIDS)), beside(_FLOW_SIDS) | anything)
+execution_sids = mostly(st.sampled_from(EXECUTIONS), beside(EXECUTIONS) | anything)
+contacts = mostly(st.sampled_from(CONTACTS), beside(CONTACTS) | anything)
 
 date_times = st.one_of(
     st.datetimes().map(lambda at: at.isoformat() + "Z"),
@@ -107,13 +108,24 @@ date_times = st.one_of(
 _FAR_AWAY = 4_102_444_800_000
 """2100-01-01 in milliseconds: a trigger's time that restricts nothing, since nothing occurred after now."""
 
-_told = _mostly(st.text(min_size=1, max_size=9), plain)
+_told = mostly(st.text(min_size=1, max_size=9), plain)
 
-commands = st.one_of(
-    *[
-        st.fixed_dictionaries({"flow_sid": flow_sids, one: values}, optional={"occurred_at": date_times})
+_ACCOUNTS = (ACCOUNT_SID, ACCOUNT_SID.upper(), "AC" + "e5" * 16)
+account_sids = mostly(st.sampled_from((None, *_ACCOUNTS)), beside(_ACCOUNTS) | anything)
+"""The default account's, in both cases, and that of an account that is none of the function's."""
+
+_SOMETIMES = {"occurred_at": date_times, "account_sid": account_sids}
+
+whole_commands = st.one_of(
+    [
+        st.fixed_dictionaries({"flow_sid": flow_sids, one: values}, optional=_SOMETIMES)
         for one, values in (("execution_sid", execution_sids), ("contact", contacts))
-    ],
+    ]
+)
+"""The command with all that it needs."""
+
+commands = whole_commands | st.one_of(
+    whole_commands,
     st.fixed_dictionaries(
         {},
         optional={
@@ -121,6 +133,7 @@ commands = st.one_of(
             "execution_sid": execution_sids,
             "contact": contacts,
             "occurred_at": date_times | anything,
+            "account_sid": account_sids,
             "conversation_id": _told,
             "reason": _told,
             "note": anything,
@@ -177,12 +190,16 @@ def _sample(name: str) -> Json:
 _HTTP, _REST, _WEBHOOK = _sample("http"), _sample("http-rest"), _sample("webhook")
 _EVENT, _RECORD = _sample("eventbridge"), _sample("sqs")["Records"][0]
 
-_times = st.integers(0, _FAR_AWAY) | st.sampled_from([_FAR_AWAY, str(_FAR_AWAY), -1, 10**20]) | plain
+times = st.integers(0, _FAR_AWAY) | st.sampled_from([_FAR_AWAY, str(_FAR_AWAY), -1, 10**20]) | plain
+"""When a trigger had an event, in milliseconds, or anything."""
+
 _media_types = st.sampled_from(["application/json", "Application/JSON ; charset=utf-8", "text/plain", ""])
 _header_names = st.sampled_from(["content-type", "Content-Type", "CONTENT-TYPE", "x-other"])
 _headers: st.SearchStrategy[dict[str, Json]] = st.dictionaries(
     _header_names, _media_types | plain, max_size=3
 ) | st.just({})
+
+_preferences = st.sampled_from([{}, {}, {"prefer": "wait=5, respond-async"}, {"Prefer": '"respond-async"'}])
 
 
 @st.composite
@@ -193,9 +210,9 @@ def _http_events(draw: st.DrawFn) -> Json:
         body = base64.b64encode(body.encode(errors="surrogatepass")).decode()
     event: dict[str, Any] = copy.deepcopy(draw(st.sampled_from([_HTTP, _REST])))
     event |= {"body": body, "isBase64Encoded": encoded}
-    event["headers"] = event["headers"] | draw(_headers) | {"x-note": CANARY}
+    event["headers"] = event["headers"] | draw(_headers) | draw(_preferences) | {"x-note": CANARY}
     event["rawQueryString"] = CANARY
-    event["requestContext"]["requestTimeEpoch" if "resource" in event else "timeEpoch"] = draw(_times)
+    event["requestContext"]["requestTimeEpoch" if "resource" in event else "timeEpoch"] = draw(times)
     return event
 
 
@@ -209,7 +226,7 @@ def _eventbridge_events(draw: st.DrawFn) -> Json:
 def _messages(draw: st.DrawFn) -> Json:
     """The body and the time of a message."""
     body = draw(json_texts(commands | _eventbridge_events()))
-    return _RECORD | {"body": body, "attributes": _RECORD["attributes"] | {"SentTimestamp": draw(_times)}}
+    return _RECORD | {"body": body, "attributes": _RECORD["attributes"] | {"SentTimestamp": draw(times)}}
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jsonschema
 from rfc3339_validator import validate_rfc3339
 
-from local.executions import Execution
+from local.executions import ACCOUNT_SID, Execution
 from local.rie import SOURCE
 
 (_SCHEMA_PATH,) = SOURCE.rglob("command.schema.json")
@@ -16,9 +16,10 @@ SCHEMA = json.loads(_SCHEMA_PATH.read_text())
 
 CODES: dict[int, set[str | None]] = {
     200: {None},
+    202: {None},
     400: {"invalid_request"},
     401: {"invalid_signature"},
-    403: {"flow_not_allowed"},
+    403: {"flow_not_allowed", "account_not_allowed"},
     404: {"execution_not_found", "not_found"},
     405: {"method_not_allowed"},
     415: {"unsupported_media_type"},
@@ -28,6 +29,7 @@ CODES: dict[int, set[str | None]] = {
 ERRORS = {
     "InvalidRequest": "invalid_request",
     "FlowNotAllowed": "flow_not_allowed",
+    "AccountNotAllowed": "account_not_allowed",
     "ExecutionNotFound": "execution_not_found",
     "TwilioError": "twilio_error",
     "TwilioTimeout": "twilio_timeout",
@@ -37,7 +39,10 @@ ERRORS = {
 }
 """The errors that the function may raise, by class, each with its code."""
 
-PERMANENT = {"invalid_request", "flow_not_allowed", "execution_not_found"}
+AT_ONCE = {"invalid_request", "flow_not_allowed", "account_not_allowed"}
+"""Why a command can never succeed, as far as is known before Twilio is asked."""
+
+PERMANENT = AT_ONCE | {"execution_not_found"}
 """Why a command can never succeed."""
 
 
@@ -69,6 +74,9 @@ class Model:
         flow_sid, sid, contact = (payload.get(name) for name in ("flow_sid", "execution_sid", "contact"))
         if flow_sid not in self._allowed:
             return Outcome("flow_not_allowed")
+        account_sid = payload.get("account_sid")
+        if account_sid is not None and account_sid.lower() != ACCOUNT_SID.lower():
+            return Outcome("account_not_allowed")
         here = [one for one in self._executions if one.flow_sid == flow_sid]
         if sid is not None:
             found = [one for one in here if one.sid == sid]

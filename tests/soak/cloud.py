@@ -1,10 +1,8 @@
 """AWS on this machine, with the rule and the queues of template.yaml, whose services fail one by one."""
 
 import json
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -24,55 +22,57 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "end-conversation"
 
+GET_SECRET = "secretsmanager.GetSecretValue"
+SEND_MESSAGE = "AmazonSQS.SendMessage"
+PUT_EVENTS = "AWSEvents.PutEvents"
+
 _DEPLOYED = ("AWS::Events::Rule", "AWS::SQS::Queue")
+_OURS = "soak"
+
+SOURCE = "end-conversation"
+"""Of outcome events, as docs/outcome-events.schema.json has it."""
 
 
 class Cloud(Aws):
-    """The stand-in for AWS; each of these may be changed at any time.
+    """The stand-in for AWS, where what the function calls, and nobody else, fails on request.
 
     Attributes:
-        secrets_down: whether Secrets Manager answers 503 to the function.
-        secrets_delay: seconds that it takes over every answer to the function.
-        dead_letters_down: whether the function's own messages to the dead-letter queue are answered with 503.
-        happened: how often what of this happened.
+        refused: operations that are answered with 503; may be changed at any time.
+        delays: seconds that an operation takes longer; may be changed at any time.
+        happened: what of this happened, each time.
+        unpublished: the bodies of the calls of PutEvents that were refused.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.secrets_down = False
-        self.secrets_delay = 0.0
-        self.dead_letters_down = False
-        self.happened: Counter[str] = Counter()
-        self._one_by_one = threading.Lock()
+        self.refused: set[str] = set()
+        self.delays: dict[str, float] = {}
+        self.happened: list[str] = []
+        self.unpublished: list[str] = []
 
     def client(self, service: str) -> Any:
-        """A client for any service."""
+        """A client for any service, for which everything goes right."""
         return boto3.client(
             service,  # type: ignore[call-overload]
             **self._here,
-            config=Config(retries={"mode": "standard"}),
+            config=Config(retries={"mode": "standard"}, user_agent_extra=_OURS),
         )
 
     def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        # Sending a single message, or reading a secret, is what the function does, and nobody else here.
-        happens = None
-        match environ.get("HTTP_X_AMZ_TARGET"):
-            case "secretsmanager.GetSecretValue":
-                if self.secrets_delay:
-                    time.sleep(self.secrets_delay)
-                    happens = "Secrets Manager: slow"
-                if self.secrets_down:
-                    happens = "Secrets Manager: refused"
-            case "AmazonSQS.SendMessage" if self.dead_letters_down:
-                happens = "SQS: refused"
-        # moto's queues lose a message that comes while another is deleted.
-        with self._one_by_one:
-            if happens:
-                self.happened[happens] += 1
-                if happens.endswith("refused"):
-                    start_response("503 Service Unavailable", [("Content-Length", "0")])
-                    return []
-            return list(super()._answer(environ, start_response))
+        operation = environ.get("HTTP_X_AMZ_TARGET", "")
+        if _OURS in environ.get("HTTP_USER_AGENT", ""):
+            return super()._answer(environ, start_response)
+        if delay := self.delays.get(operation):
+            time.sleep(delay)
+            self.happened.append(f"{operation} slow")
+        if operation in self.refused:
+            self.happened.append(f"{operation} refused")
+            if operation == PUT_EVENTS:
+                body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+                self.unpublished.append(body.decode())
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
+        return super()._answer(environ, start_response)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Stack:
         queue_url: the queue that the rule feeds.
         dead_letter_queue_url: where SQS and the function put what they give up.
         queue_arn: what the function's events say they come from.
-        event_bus: where events go.
+        outcomes_url: a queue that gets the outcome events.
+        event_bus: where events go, outcome events as well.
         source: the source of the events that the rule takes.
         batch_size: messages that one invocation gets at the most.
     """
@@ -91,6 +92,7 @@ class Stack:
     queue_url: str
     dead_letter_queue_url: str
     queue_arn: str
+    outcomes_url: str
     event_bus: str
     source: str
     batch_size: int
@@ -136,7 +138,27 @@ def deploy(cloud: Cloud, pace: Pace) -> Stack:
         queue_url=values["QueueUrl"],
         dead_letter_queue_url=values["DeadLetterQueueUrl"],
         queue_arn=f"arn:aws:sqs:{REGION}:123456789012:{values['QueueUrl'].rpartition('/')[2]}",
+        outcomes_url=_outcomes(cloud),
         event_bus=default("EventBusName"),
         source=default("EventSource"),
         batch_size=source["BatchSize"],
     )
+
+
+def take(sqs: Any, url: str) -> Iterator[str]:
+    """The bodies of all messages in a queue, which is empty then."""
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            yield message["Body"]
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def _outcomes(cloud: Cloud) -> str:
+    """Somebody who listens on the same bus to all but what goes to the function."""
+    sqs, events, name = cloud.client("sqs"), cloud.client("events"), "outcomes"
+    url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+    pattern = {"source": [SOURCE], "detail-type": [{"anything-but": "EndConversation"}]}
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern), EventBusName=default("EventBusName"))
+    arn = f"arn:aws:sqs:{REGION}:123456789012:{name}"
+    events.put_targets(Rule=name, EventBusName=default("EventBusName"), Targets=[{"Id": name, "Arn": arn}])
+    return url

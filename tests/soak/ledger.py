@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from local.canaries import Canaries
+from local.canaries import Canaries, without_told
 from local.rie import Outcome
 from tests.soak.orders import CANARY, Order, tags
 
@@ -23,6 +23,7 @@ class Ledger:
         done_at: when the function had done it.
         happened: how often what happened.
         metrics: the sum of each metric, of those that are counts.
+        outcomes: the outcome events.
         searched: bytes that were searched.
         canaries: credentials to search for, besides contacts and payloads.
         leaks: where something was found that has no place there.
@@ -33,6 +34,7 @@ class Ledger:
         self.done_at: dict[str, float] = {}
         self.happened: Counter[str] = Counter()
         self.metrics: Counter[str] = Counter()
+        self.outcomes: list[dict[str, Any]] = []
         self.searched = 0
         self.leaks: list[str] = []
         self._lock = threading.Lock()
@@ -70,13 +72,19 @@ class Ledger:
         """An invocation is over: add its metrics, and search all that it gave out."""
         self.search("an answer", json.dumps(outcome.answer, ensure_ascii=False))
         for line in outcome.lines:
-            self.search("a log line", line)
+            self.search("a log line", without_told(line))
         with self._lock:
             self.happened["invocations"] += 1
+            self.happened.update(f"log {_message(line)}" for line in outcome.logs)
             for document in outcome.metrics:
                 for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
                     if metric["Unit"] == "Count":
                         self.metrics[metric["Name"]] += int(sum(document[metric["Name"]]))
+
+    def told(self, text: str) -> None:
+        """An outcome event came out."""
+        self.search("an outcome event", text)
+        self.outcomes.append(json.loads(text))
 
     def search(self, where: str, text: str) -> None:
         """Look for what was planted."""
@@ -86,3 +94,10 @@ class Ledger:
             self.searched += len(text.encode())
             if found and len(self.leaks) < MOST_LEAKS:
                 self.leaks.append(f"{found} in {where}: {text[:500]}")
+
+
+def _message(line: str) -> str:
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return "that is none"

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from typing import Any, Literal
 
-from local.executions import Execution, Executions
+from local.executions import ACCOUNT_SID, Execution, Executions
 from local.studio import Studio
 
 CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1500555\d{4}(?!\d)")
@@ -19,14 +20,25 @@ TAG = re.compile(r"soak-\d{7}")
 FEWEST = 20
 """Orders that there are at least, so that there is one of each kind."""
 
-MOST_STUBBORN = 25
+MOST_GIVEN_UP = 25
 """Orders that can only be given up, one in a hundred: each slows down every batch that it is in."""
 
 NUMBERS = 10_000
 """Telephone numbers that there are for contacts."""
 
-BY_RULE = 0.8
-"""The share of the commands that may come either way which go through EventBridge."""
+Way = Literal["rule", "queue", "async", "source"]
+"""Through EventBridge, as a message, by HTTP with `Prefer: respond-async`, or as the webhook of a source."""
+
+WAYS: tuple[Way, ...] = ("rule", "async", "rule", "source", "queue")
+"""The ways of commands that may come any way, in turns."""
+
+ACCOUNTS = (ACCOUNT_SID, *(f"AC{number:032x}" for number in range(1, 5)))
+"""The default account and the others; Twilio takes no credentials of the last one."""
+
+REVOKED = ACCOUNTS[-1]
+
+NO_ACCOUNT = "AC" + "f0" * 16
+"""An account without a secret."""
 
 FOREIGN_FLOW = "FW" + "f0" * 16
 """A Flow that the function may not work on."""
@@ -61,7 +73,8 @@ class Order:
         fate: what has to come of it: its Executions are ended, its message is dead-lettered, or it never
             reaches the function.
         targets: the Executions that it has to end.
-        by_rule: whether it goes through EventBridge, or to the queue directly.
+        code: why it is dead-lettered; None if that is not for the function to say, but SQS gives it up.
+        way: how it is sent.
         repeatable: whether its sender may send it again, with another trigger time.
     """
 
@@ -69,8 +82,21 @@ class Order:
     body: dict[str, Any] | str
     fate: Fate = "ended"
     targets: tuple[Execution, ...] = ()
-    by_rule: bool = True
+    code: str | None = None
+    way: Way = "rule"
     repeatable: bool = True
+
+    @property
+    def outcome(self) -> tuple[str, str | None] | None:
+        """Type and code of the event that has to tell of it; None if there must be none."""
+        if self.fate == "ended":
+            return "ConversationEnded", None
+        return ("ConversationNotEnded", self.code) if self.code else None
+
+    @property
+    def command(self) -> dict[str, Any]:
+        """The body's fields, if it has any."""
+        return self.body if isinstance(self.body, dict) else {}
 
     @property
     def text(self) -> str:
@@ -98,12 +124,18 @@ class Book:
         """Make the Flows."""
         self._now = datetime.now(UTC)
         self._contacts = 0
+        self._poisons = cycle([self._refused, self._unknown, self._foreign_flow])
         self._stubborn = Stubborn()
         self.studio.executions = self._stubborn
-        number_of_flows = min(MOST_FLOWS, self.count // COMMANDS_PER_FLOW)
-        self.flows = [f"FW{number:032x}" for number in range(1, 2 + number_of_flows)]
-        for flow_sid in (*self.flows, FOREIGN_FLOW):
-            self.studio.executions.add_flow(flow_sid)
+        number_of_flows = len(ACCOUNTS) + min(MOST_FLOWS, self.count // COMMANDS_PER_FLOW)
+        sids = [f"FW{number:032x}" for number in range(1, 1 + number_of_flows)]
+        self.allowed = sids
+        self.flows = [*sids]
+        for flow_sid, account in zip((*sids, FOREIGN_FLOW), cycle(ACCOUNTS), strict=False):
+            self.studio.executions.add_flow(flow_sid, account)
+            if account == REVOKED and flow_sid in sids:
+                self.flows.remove(flow_sid)
+                self._of_revoked = flow_sid
 
     def write(self) -> None:
         """Make all orders; those come first that SQS has to give up, since that takes longest."""
@@ -115,11 +147,13 @@ class Book:
             self._over_already,
             self._nobody,
             self._not_for_us,
-            self._poison_of([self._refused, self._unknown, self._foreign_flow]),
+            self._poison,
         ]
-        stubborn = min(MOST_STUBBORN, round(self.count / 100))
-        for _ in range(stubborn):
-            self._cannot_be_ended()
+        given_up = min(MOST_GIVEN_UP, round(self.count / 100))
+        # In turns, so that a short soak has all of them too.
+        hopeless = cycle([self._stubborn_one, self._of_revoked_account, self._of_no_account])
+        for _ in range(given_up):
+            next(hopeless)()
         # Each kind at least once, then as often as its weight says.
         for make in makers:
             make()
@@ -128,31 +162,23 @@ class Book:
             make()
         while len(self.orders) < self.count:
             self._execution()
-        rest = self.orders[stubborn:]
+        rest = self.orders[given_up:]
         self.draw.shuffle(rest)
-        poison = [order for order in rest if order.fate == "dead-lettered"]
+        poisonous = [order for order in rest if order.fate == "dead-lettered"]
         others = [order for order in rest if order.fate != "dead-lettered"]
         # Poison evenly in between, so that whatever goes wrong meets some.
-        for number, order in enumerate(poison):
-            others.insert(number * len(rest) // len(poison), order)
-        self.orders[stubborn:] = others
-
-    def _poison_of(self, kinds: list[Callable[[], None]]) -> Callable[[], None]:
-        def make() -> None:
-            # In turns, so that a short soak has all of them too.
-            kinds.append(kinds.pop(0))
-            kinds[-1]()
-
-        return make
+        for number, order in enumerate(poisonous):
+            others.insert(number * len(rest) // len(poisonous), order)
+        self.orders[given_up:] = others
+        # Evenly as well, for the same reason.
+        for order, way in zip(
+            (order for order in others if order.fate == "ended"), cycle(WAYS), strict=False
+        ):
+            order.way = way
 
     def _execution(self) -> None:
         execution = self._began(2)
-        self._order(
-            {"execution_sid": execution.sid},
-            execution,
-            targets=(execution,),
-            by_rule=self._by_rule(),
-        )
+        self._order({"execution_sid": execution.sid}, execution, targets=(execution,))
 
     def _over_already(self) -> None:
         execution = self._began(3, status="ended")
@@ -179,22 +205,19 @@ class Book:
         """The trigger's own time counts; the next conversation begins after it, if before its delivery."""
         over = self._began(1)
         self._spare(over.flow_sid, over.contact, -1)
-        self._order(
-            {"contact": over.contact},
-            over,
-            targets=(over,),
-            by_rule=self._by_rule(),
-            repeatable=False,
-        )
+        self._order({"contact": over.contact}, over, targets=(over,), repeatable=False)
 
     def _nobody(self) -> None:
         flow_sid = self.draw.choice(self.flows)
-        self._write({"flow_sid": flow_sid, "contact": self._contact_address(), "occurred_at": self._ago(1)})
+        self._write(self._in(flow_sid) | {"contact": self._contact_address(), "occurred_at": self._ago(1)})
 
     def _not_for_us(self) -> None:
         """An event of somebody else's about an Execution that goes on."""
         spared = self._spare(self.draw.choice(self.flows), self._contact_address(), 1)
         self._order({"execution_sid": spared.sid}, spared, fate="ignored")
+
+    def _poison(self) -> None:
+        next(self._poisons)()
 
     def _refused(self) -> None:
         """One of the ways to be no command; those that are objects fit through EventBridge."""
@@ -220,29 +243,47 @@ class Book:
         if isinstance(wrong, str):
             tag = self._tag()
             text = wrong.replace("TAG", tag)
-            self.orders.append(Order(tag, text, fate="dead-lettered", by_rule=False))
+            self.orders.append(Order(tag, text, fate="dead-lettered", code="invalid_request", way="queue"))
         else:
-            self._write(wrong, fate="dead-lettered")
+            self._write(wrong, fate="dead-lettered", code="invalid_request")
 
     def _unknown(self) -> None:
         sid = f"FN{self.draw.getrandbits(128):032x}"
-        self._write({"flow_sid": self.draw.choice(self.flows), "execution_sid": sid}, fate="dead-lettered")
+        command = self._in(self.draw.choice(self.flows)) | {"execution_sid": sid}
+        self._write(command, fate="dead-lettered", code="execution_not_found")
 
     def _foreign_flow(self) -> None:
         spared = self._spare(FOREIGN_FLOW, self._contact_address(), 1)
-        self._order({"execution_sid": spared.sid}, spared, fate="dead-lettered")
+        self._order({"execution_sid": spared.sid}, spared, fate="dead-lettered", code="flow_not_allowed")
 
-    def _cannot_be_ended(self) -> None:
-        execution = self._spare(self.draw.choice(self.flows), self._contact_address(), 1)
+    def _stubborn_one(self) -> None:
+        execution = self._give_up(self.draw.choice(self.flows))
         self._stubborn.stubborn.add(execution.sid)
-        self._order({"execution_sid": execution.sid}, execution, fate="dead-lettered")
+
+    def _of_revoked_account(self) -> None:
+        self._give_up(self._of_revoked)
+
+    def _of_no_account(self) -> None:
+        self._give_up(self.draw.choice(self.flows), account_sid=NO_ACCOUNT)
+
+    def _give_up(self, flow_sid: str, **command: str) -> Execution:
+        execution = self._spare(flow_sid, self._contact_address(), 1)
+        self._order({"execution_sid": execution.sid} | command, execution, fate="dead-lettered")
+        return execution
 
     def _order(self, command: dict[str, Any], about: Execution, **kept: Any) -> None:
-        self._write({"flow_sid": about.flow_sid} | command, **kept)
+        self._write(self._in(about.flow_sid) | command, **kept)
+
+    def _in(self, flow_sid: str) -> dict[str, Any]:
+        """The part of a command that says where: the default account may go without saying."""
+        account = self.studio.executions.account_of(flow_sid)
+        is_named = account != ACCOUNT_SID or self.draw.random() < 0.5
+        return {"flow_sid": flow_sid, "account_sid": account if is_named else None}
 
     def _write(self, command: dict[str, Any], **kept: Any) -> None:
         tag = self._tag()
-        self.orders.append(Order(tag, command | {"conversation_id": tag, "customer": "canary"}, **kept))
+        more = {"conversation_id": tag, "reason": "canary", "customer": "canary"}
+        self.orders.append(Order(tag, command | more, **kept))
 
     def _tag(self) -> str:
         return f"soak-{len(self.orders):07}"
@@ -269,9 +310,6 @@ class Book:
 
     def _ago(self, hours: float) -> str:
         return (self._now - timedelta(hours=hours)).isoformat()
-
-    def _by_rule(self) -> bool:
-        return self.draw.random() < BY_RULE
 
     def _contact_address(self) -> str:
         """Another one each time, in the forms that Studio has; when the numbers are used up, a name."""

@@ -11,29 +11,26 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from local import signing
 from local.rie import HANDLER
-from local.stand_ins import SECRET_ID
+from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, WEBHOOK_SECRET_ID
 from local.studio import Studio
-from tests.soak.cloud import Cloud, Stack, deploy
+from local.studio_api import flow_of
+from tests.soak.cloud import Cloud, Stack, deploy, take
 from tests.soak.ledger import Ledger
 from tests.soak.orders import Book, Order, tags
 from tests.soak.pace import Pace
 from tests.soak.poller import Poller
 from tests.soak.sandbox import Sandbox
-from tests.soak.spells import Spell, Weather
+from tests.soak.sender import SECRET, Sender
+from tests.soak.spells import Weather
 from tests.soak.verdict import End, Verdict
-
-CHUNK = 10
-"""Entries that EventBridge and SQS take in one request."""
 
 BACKLOG = 250
 """Messages that may wait before no more are sent: moto's queues get slow when they are long."""
 
 POLL = 0.2
 """Seconds between two looks at the queue."""
-
-REPEATED = 0.05
-"""The share of commands that their sender sends again, some time later."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +74,31 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
         book.write()
         sandboxes: list[Sandbox] = []
         weather = Weather(studio, cloud, sandboxes, ledger, plan.pace, draw)
-        weather.rotate()
-        # What goes before is no part of it.
-        ledger.happened.clear()
+        cloud.put_secret(WEBHOOK_SECRET_ID, SECRET)
+        ledger.canaries.plant_key(signing.KEY)
         environment = {
             "TWILIO_SECRET_ID": SECRET_ID,
+            "TWILIO_ACCOUNT_SECRET_PREFIX": ACCOUNT_SECRET_PREFIX,
             "TWILIO_SECRET_MAX_AGE_SECONDS": "2",
             "TWILIO_STUDIO_BASE_URL": studio.url,
-            "ALLOWED_FLOW_SIDS": ",".join(book.flows),
+            "WEBHOOK_SECRET_ID": WEBHOOK_SECRET_ID,
+            "ALLOWED_FLOW_SIDS": ",".join(book.allowed),
+            "QUEUE_URL": stack.queue_url,
             "DEAD_LETTER_QUEUE_URL": stack.dead_letter_queue_url,
+            "OUTCOME_EVENT_BUS": stack.event_bus,
             **cloud.environment,
             **plan.environment,
         }
-        for _ in range(plan.processes):
-            sandbox = Sandbox(environment, handler=plan.handler, timeout=plan.pace.timeout)
+        # Those that work on the queue, and one that answers callers.
+        for handler in (*[plan.handler] * plan.processes, HANDLER):
+            sandbox = Sandbox(environment, handler=handler, timeout=plan.pace.timeout)
             sandboxes.append(resources.enter_context(sandbox))
         spells = [spell for spell in weather.spells() if plan.spells is None or spell.name in plan.spells]
-        sender = _Sender(cloud, stack, ledger, random.Random(plan.seed))  # noqa: S311 -- as above
-        with _polling(cloud, stack, sandboxes, ledger, plan.seed) as pollers:
-            waiting = partial(_waiting, cloud.client("sqs"), stack, pollers)
+        *workers, door = sandboxes
+        sender = Sender(cloud, stack, door, ledger, random.Random(plan.seed))  # noqa: S311 -- as above
+        sqs = cloud.client("sqs")
+        with weather.rotations(), _polling(cloud, stack, workers, ledger, plan.seed) as pollers:
+            waiting = partial(_waiting, sqs, stack, pollers)
 
             def say(what: str) -> None:
                 tell(
@@ -106,78 +109,36 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
             for spell, orders in zip(spells, _portions(book.orders, len(spells)), strict=True):
                 with spell.cast():
                     over = time.monotonic() + spell.seconds
-                    sender.send(orders, spell)
+                    sender.send(orders, spell.seconds)
                     time.sleep(max(0.0, over - time.monotonic()))
                 say(spell.name)
+                for text in take(sqs, stack.outcomes_url):
+                    ledger.told(text)
                 while waiting() > BACKLOG:
                     time.sleep(POLL)
+            sender.finish(plan.pace.patience)
             give_up = time.monotonic() + plan.pace.patience
             while (left := waiting()) and time.monotonic() < give_up:
                 time.sleep(POLL)
             say("done")
         for sandbox in sandboxes:
             ledger.search("the emulator's log", sandbox.emulator_log())
-        for what, number in cloud.happened.items():
-            ledger.count(what, number)
+        for text in take(sqs, stack.outcomes_url):
+            ledger.told(text)
+        ledger.happened.update(cloud.happened)
         ledger.count(
             "Twilio: credentials refused",
             sum(request.status == 401 for request in studio.requests),
         )
         end = End(
-            dead_letters=list(_dead_letters(cloud, stack)),
+            dead_letters=[next(tags(text), text[:200]) for text in take(sqs, stack.dead_letter_queue_url)],
+            unpublished=cloud.unpublished,
             left=left,
             asked=len(studio.requests),
+            foreign=list(_foreign(studio, weather.owners)),
             seconds=time.monotonic() - began,
         )
     return Verdict(book, ledger, spells, end)
-
-
-class _Sender:
-    """A caller of the stack: through EventBridge, or with messages of its own; some it sends twice."""
-
-    def __init__(self, cloud: Cloud, stack: Stack, ledger: Ledger, draw: random.Random) -> None:
-        self._events = cloud.client("events")
-        self._sqs = cloud.client("sqs")
-        self._stack = stack
-        self._ledger = ledger
-        self._draw = draw
-        self._again: list[Order] = []
-
-    def send(self, orders: list[Order], spell: Spell) -> None:
-        """Send these, evenly over the time that a spell lasts, and some of before again."""
-        repeated = self._again
-        self._again = [order for order in orders if order.repeatable and self._draw.random() < REPEATED]
-        orders = [*orders, *repeated]
-        self._draw.shuffle(orders)
-        began = time.monotonic()
-        for first in range(0, len(orders), CHUNK):
-            due = began + spell.seconds * first / len(orders)
-            time.sleep(max(0.0, due - time.monotonic()))
-            chunk = orders[first : first + CHUNK]
-            for order in chunk:
-                self._ledger.sent(order)
-            self._put_events([order for order in chunk if order.by_rule])
-            self._send_messages([order for order in chunk if not order.by_rule])
-
-    def _put_events(self, orders: list[Order]) -> None:
-        entries = [
-            {
-                "EventBusName": self._stack.event_bus,
-                "Source": "somebody.else" if order.fate == "ignored" else self._stack.source,
-                "DetailType": "EndConversation",
-                "Detail": order.text,
-            }
-            for order in orders
-        ]
-        if entries and self._events.put_events(Entries=entries)["FailedEntryCount"]:
-            raise RuntimeError("EventBridge refuses an event")
-
-    def _send_messages(self, orders: list[Order]) -> None:
-        entries = [{"Id": order.tag, "MessageBody": order.text} for order in orders]
-        if entries and self._sqs.send_message_batch(QueueUrl=self._stack.queue_url, Entries=entries).get(
-            "Failed"
-        ):
-            raise RuntimeError("SQS refuses a message")
 
 
 def _waiting(sqs: Any, stack: Stack, pollers: list[Future[None]]) -> int:
@@ -207,15 +168,15 @@ def _polling(
             stopped.set()
 
 
+def _foreign(studio: Studio, owners: Mapping[str, str]) -> Iterator[str]:
+    """Requests with one account's credentials, right or wrong, about another account's Flow."""
+    for request in studio.requests:
+        account = studio.executions.account_of(flow_of(request.path) or "")
+        if account and request.user and account != (owner := owners[request.user]):
+            yield f"{request.method} {request.path} of {account} in the name of {owner}"
+
+
 def _portions(orders: list[Order], number: int) -> list[list[Order]]:
     size, rest = divmod(len(orders), number)
     bounds = [size * each + min(each, rest) for each in range(number + 1)]
     return [orders[first:last] for first, last in pairwise(bounds)]
-
-
-def _dead_letters(cloud: Cloud, stack: Stack) -> Iterator[str]:
-    sqs, url = cloud.client("sqs"), stack.dead_letter_queue_url
-    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=CHUNK).get("Messages"):
-        for message in messages:
-            yield next(tags(message["Body"]), message["Body"][:200])
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 from local.executions import ACCOUNT_SID
 from local.faults import Fault, Faults
-from local.stand_ins import SECRET_ID
+from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID
 from local.studio import Studio
-from tests.soak.cloud import Cloud
+from tests.soak.cloud import GET_SECRET, PUT_EVENTS, SEND_MESSAGE, Cloud
 from tests.soak.ledger import Ledger
+from tests.soak.orders import ACCOUNTS, REVOKED
 from tests.soak.pace import Pace
 from tests.soak.sandbox import Sandbox
 
@@ -27,13 +29,13 @@ class Spell(NamedTuple):
     Attributes:
         name: what it is.
         cast: makes it begin and end.
-        evidence: what has to be in the ledger after it, or it was none.
+        evidence: all that has to be in the ledger after it, or it was none.
         seconds: how long it lasts at least.
     """
 
     name: str
     cast: Cast
-    evidence: str
+    evidence: tuple[str, ...]
     seconds: float
 
 
@@ -55,7 +57,11 @@ class CountedFaults(Faults):
 
 @dataclass
 class Weather:
-    """Makes things go wrong, and right again."""
+    """Makes things go wrong, and right again.
+
+    Attributes:
+        owners: the account of each API key that there ever was.
+    """
 
     studio: Studio
     cloud: Cloud
@@ -65,49 +71,67 @@ class Weather:
     draw: random.Random
 
     def __post_init__(self) -> None:
-        """Have the ledger told what Twilio does wrong."""
+        """Have the ledger told what Twilio does wrong, and credentials in every secret."""
         self.studio.faults = CountedFaults(self.ledger, self.draw.getrandbits(32))
+        self.owners: dict[str, str] = {}
+        self._current: dict[str, tuple[str, str]] = {}
+        self._revoked = {REVOKED}
+        self._turns = cycle(ACCOUNTS)
+        self._lock = threading.Lock()
+        for account in ACCOUNTS:
+            self._rotate(account)
 
     def spells(self) -> list[Spell]:
         """Every spell there is."""
         lasting = self.pace.spell
-        everything = (
-            self.throttling,
-            self.errors,
-            self.resets,
-            self.slow_secrets,
-            self.rotations,
-            self.kills,
-        )
         twilio = partial(partial, self._twilio)
+        slow_secrets = partial(self._slow, GET_SECRET, 0.7)
+        everything = (self.throttling, self.errors, self.resets, slow_secrets, self.kills)
+
+        def spell(name: str, cast: Cast, *evidence: str, seconds: float = lasting) -> Spell:
+            return Spell(name, cast, evidence, seconds)
+
         return [
-            Spell("all is well", ExitStack, "delivered", lasting),
-            Spell("Twilio is slow", twilio(delay=0.4, share=0.5), "Twilio: slow", lasting),
-            Spell("Twilio throttles", self.throttling, "Twilio: 429", lasting),
-            Spell("Twilio answers 5xx", self.errors, "Twilio: 500", lasting),
-            Spell("Twilio resets connections", self.resets, "Twilio: reset", lasting),
-            Spell("Twilio hangs", twilio(broken="hang", share=0.05), "Twilio: hang", lasting),
-            Spell(
+            spell("all is well", ExitStack, "delivered", "HTTP 202", "credentials rotated"),
+            spell("Twilio is slow", twilio(delay=0.4, share=0.5), "Twilio: slow"),
+            spell("Twilio throttles", self.throttling, "Twilio: 429"),
+            spell("Twilio answers 5xx", self.errors, "Twilio: 500"),
+            spell("Twilio resets connections", self.resets, "Twilio: reset"),
+            spell("Twilio hangs", twilio(broken="hang", share=0.05), "Twilio: hang"),
+            spell(
                 "Twilio answers byte by byte",
                 twilio(broken="drip", interval=0.05, share=0.05),
                 "Twilio: drip",
-                lasting,
             ),
-            Spell(
-                "Twilio answers nonsense",
-                twilio(status=200, body="<html>", share=0.1),
-                "Twilio: nonsense",
-                lasting,
+            spell(
+                "Twilio answers nonsense", twilio(status=200, body="<html>", share=0.1), "Twilio: nonsense"
             ),
-            Spell("Twilio is down", twilio(status=503), "Twilio: 503", self.pace.outage),
-            Spell("Secrets Manager is down", self.secrets_down, "Secrets Manager: refused", lasting),
-            Spell("Secrets Manager is slow", self.slow_secrets, "Secrets Manager: slow", lasting),
-            Spell("credentials rotate", self.rotations, "credentials rotated", lasting),
-            Spell("credentials are revoked too early", self.revoked, "Twilio: credentials refused", lasting),
-            Spell("dead letters are refused", self.dead_letters_down, "SQS: refused", lasting),
-            Spell("processes are killed", self.kills, "processes killed", lasting),
-            Spell("everything at once", partial(_together, *everything), "processes killed", 2 * lasting),
+            spell("Twilio is down", twilio(status=503), "Twilio: 503", seconds=self.pace.outage),
+            spell(
+                "Secrets Manager is down", partial(self._refusing, GET_SECRET), "log stale_credentials_used"
+            ),
+            spell("Secrets Manager is slow", slow_secrets, f"{GET_SECRET} slow"),
+            spell("credentials are revoked too early", self.revoked, "Twilio: credentials refused"),
+            spell(
+                "SQS takes no message",
+                partial(self._refusing, SEND_MESSAGE),
+                "HTTP 503 queue_unavailable",
+                "log message_not_dead_lettered",
+            ),
+            spell(
+                "EventBridge takes no outcome",
+                partial(self._refusing, PUT_EVENTS),
+                "log outcome_not_published",
+            ),
+            spell("processes are killed", self.kills, "processes killed"),
+            spell(
+                "everything at once", partial(_together, *everything), "processes killed", seconds=2 * lasting
+            ),
         ]
+
+    def rotations(self) -> AbstractContextManager[None]:
+        """One account's secret after the other gets new credentials; Twilio refuses the old ones at once."""
+        return _every(self.pace.spell / 4, lambda: self._rotate(next(self._turns)))
 
     def throttling(self) -> AbstractContextManager[None]:
         """Twilio answers 429 to a third of the requests, with and without a time to wait."""
@@ -131,44 +155,15 @@ class Weather:
         )
 
     @contextmanager
-    def secrets_down(self) -> Iterator[None]:
-        """Secrets Manager answers 503."""
-        self.cloud.secrets_down = True
-        try:
-            yield
-        finally:
-            self.cloud.secrets_down = False
-
-    @contextmanager
-    def slow_secrets(self) -> Iterator[None]:
-        """Secrets Manager takes its time."""
-        self.cloud.secrets_delay = 0.7
-        try:
-            yield
-        finally:
-            self.cloud.secrets_delay = 0.0
-
-    @contextmanager
-    def dead_letters_down(self) -> Iterator[None]:
-        """The function cannot put aside what can never succeed."""
-        self.cloud.dead_letters_down = True
-        try:
-            yield
-        finally:
-            self.cloud.dead_letters_down = False
-
-    def rotations(self) -> AbstractContextManager[None]:
-        """The secret gets new credentials again and again, and Twilio refuses the old ones at once."""
-        return _every(self.pace.spell / 4, self.rotate)
-
-    @contextmanager
     def revoked(self) -> Iterator[None]:
-        """Twilio refuses what the secret holds; it gets new credentials only at the end."""
-        self.studio.credentials = set()
+        """Twilio refuses what the default account's secret holds; it gets new credentials only at the end."""
+        self._revoked.add(ACCOUNT_SID)
+        self._rotate(ACCOUNT_SID)
         try:
             yield
         finally:
-            self.rotate()
+            self._revoked.remove(ACCOUNT_SID)
+            self._rotate(ACCOUNT_SID)
 
     def kills(self) -> AbstractContextManager[None]:
         """A process of the function is killed again and again, in the middle of its work."""
@@ -177,21 +172,51 @@ class Weather:
             partial(_every, self.pace.spell / 5, self._kill_one),
         )
 
-    def rotate(self) -> None:
-        """Put new credentials into the secret, and have Twilio take no others."""
+    def _rotate(self, account: str) -> None:
+        """Put new credentials into an account's secret, and have Twilio take no others, if it takes any."""
         pair = "SK" + secrets.token_hex(16), f"canary-{secrets.token_hex(16)}"
         self.ledger.canaries.plant_credentials(*pair)
-        # Both work for a moment, as when Secrets Manager rotates.
-        self.studio.credentials = self.studio.credentials | {pair}
-        self.cloud.put_secret(
-            SECRET_ID, {"accountSid": ACCOUNT_SID, "apiKeySid": pair[0], "apiKeySecret": pair[1]}
-        )
-        self.studio.credentials = {pair}
+        self.owners[pair[0]] = account
+        name = SECRET_ID if account == ACCOUNT_SID else ACCOUNT_SECRET_PREFIX + account
+        with self._lock:
+            # Both work for a moment, as when Secrets Manager rotates.
+            self._take(account, self._current.get(account, pair), pair)
+            self.cloud.put_secret(
+                name, {"accountSid": account, "apiKeySid": pair[0], "apiKeySecret": pair[1]}
+            )
+            self._take(account, pair)
+            self._current[account] = pair
         self.ledger.count("credentials rotated")
+
+    def _take(self, account: str, *pairs: tuple[str, str]) -> None:
+        """Have Twilio take these credentials of an account, and no others, if it takes any."""
+        right = set() if account in self._revoked else set(pairs)
+        if account == ACCOUNT_SID:
+            self.studio.credentials = right
+        else:
+            self.studio.other_credentials[account] = right
 
     def _kill_one(self) -> None:
         if busy := [sandbox for sandbox in self.sandboxes if sandbox.busy]:
             self.ledger.count("processes killed", self.draw.choice(busy).kill())
+
+    @contextmanager
+    def _refusing(self, operation: str) -> Iterator[None]:
+        """AWS answers 503 to an operation of the function."""
+        self.cloud.refused.add(operation)
+        try:
+            yield
+        finally:
+            self.cloud.refused.remove(operation)
+
+    @contextmanager
+    def _slow(self, operation: str, seconds: float) -> Iterator[None]:
+        """AWS takes its time over an operation of the function."""
+        self.cloud.delays[operation] = seconds
+        try:
+            yield
+        finally:
+            del self.cloud.delays[operation]
 
     @contextmanager
     def _twilio(self, **fault: Any) -> Iterator[None]:

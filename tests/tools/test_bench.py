@@ -33,13 +33,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, trees.Tree]:
     return {name: trees.Tree(name, folder / name, handler) for name, (_, handler) in sources.items()}
 
 
-@pytest.mark.parametrize("name", ["sdk", "least", "ours"])
-def test_all_end_the_same_execution(built: dict[str, trees.Tree], at: stand_in.StandIn, name: str) -> None:
-    """Each of the three ends the Execution of the command, over TLS, and those of a batch."""
-    one = bench.Measured(built[name])
-    one.starts.append(processes.run(PYTHON, one.tree, Plan([bench.COMMAND]), processes.environment(at)))
+@pytest.mark.parametrize(
+    ("name", "environ"), [("sdk", {}), ("least", {}), ("ours", {}), ("ours", bench.OUTCOME_EVENTS)]
+)
+def test_all_end_the_same_execution(
+    built: dict[str, trees.Tree], at: stand_in.StandIn, name: str, environ: dict[str, str]
+) -> None:
+    """Each of those compared ends the Execution of the command, over TLS, and those of a batch."""
+    one = bench.Measured(built[name], environ)
+    quick, slow = processes.environment(at) | environ, processes.environment(at, slow=True) | environ
+    one.starts.append(processes.run(PYTHON, one.tree, Plan([bench.COMMAND]), quick))
     batches = Plan([bench.batch_of(1), bench.batch_of(2)])
-    one.batches.append(processes.run(PYTHON, one.tree, batches, processes.environment(at, slow=True)))
+    one.batches.append(processes.run(PYTHON, one.tree, batches, slow))
 
     bench.check([one])
 

@@ -324,6 +324,17 @@ def test_the_worst_failure_speaks_for_all(
     assert ended(function(COMMAND)) == failed.keys()
 
 
+def test_the_longest_retry_after_is_told(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several that Twilio throttled: asking again earlier would be too early for one of them."""
+    monkeypatch.setattr(account_module, "TRIES", 1)
+    for seconds in ("7", "30", "9"):
+        seed(studio)
+        studio.fail(method="POST", status=429, headers={"Retry-After": seconds})
+    assert function(by_every_trigger(COMMAND, EVENT_TIME)["http"])["headers"]["retry-after"] == "30"
+
+
 def test_a_partial_failure_is_counted_for_each_execution(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
-    WORST_FIRST,
     AccountNotAllowed,
     ConfigurationError,
     CredentialsRejected,
@@ -35,6 +34,7 @@ from end_conversation.queues import send
 from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from end_conversation.deadline import Deadline
     from end_conversation.invocation import Invocation
     from end_conversation.triggers.sources import Source
 
@@ -49,6 +49,9 @@ SOURCE_ROUTE = "/webhooks/{source}"
 
 SIDE_BY_SIDE = 10
 """Commands of one request that are worked on at once."""
+
+QUEUEING_LIMIT = 4.0
+"""Seconds for putting commands into the queue: some senders give up after 5."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -151,10 +154,10 @@ def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, 
         outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **keys), requests))
     for outcome in outcomes:
         invocation.publish_later(outcome, keys.get("source"))
-    worst = min(outcomes, key=lambda outcome: badness(outcome.error) if outcome.error else len(WORST_FIRST))
-    if worst.error is not None:
+    if failures := [(outcome.error, outcome) for outcome in outcomes if outcome.error is not None]:
+        error, worst = min(failures, key=lambda failure: badness(failure[0]))
         told = worst.told() | {"failed": worst.failures()} if worst.failed else None
-        return _problem(worst.error, keys["request_id"], told)
+        return _problem(error, keys["request_id"], told)
     results = [outcome.told() for outcome in outcomes]
     return _answer(HTTPStatus.OK, results[0] if len(results) == 1 else {"results": results})
 
@@ -163,28 +166,46 @@ def _accept(
     invocation: Invocation, requests: list[Request], queue_url: str, keys: dict[str, Any]
 ) -> dict[str, Any]:
     """The answer once all of the commands are in the queue, to be carried out later."""
-    command: Command | None = None
     commands: list[Command] = []
-    try:
-        with invocation.reporting(keys):
-            for request in requests:
+    for request in requests:
+        command: Command | None = None
+        try:
+            with invocation.reporting(keys):
                 command = Command.parse(*request)
                 invocation.service.check_acceptable(command, invocation.deadline)
-                commands.append(command)
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-                bodies = [json.dumps(command.to_json()) for command in commands]
-                sending = threads.map(lambda body: send(queue_url, body, invocation.deadline), bodies)
-                message_ids = list(sending)
+        except EndConversationError as error:
+            invocation.publish_later(Outcome(command, error=error), keys.get("source"))
+            return _problem(error, keys["request_id"])
+        commands.append(command)
+    deadline = invocation.deadline.within(QUEUEING_LIMIT)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        message_ids = list(
+            threads.map(lambda command: _queue(invocation, command, queue_url, deadline, keys), commands)
+        )
+    if queued := sum(isinstance(told, str) for told in message_ids):
+        count("CommandsQueued", queued)
+    for told in message_ids:
+        if isinstance(told, EndConversationError):
+            # Those that are queued are carried out all the same, once more when the sender comes again.
+            return _problem(told, keys["request_id"])
+    ids = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
+    headers = {"preference-applied": "respond-async"}
+    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **ids}, headers=headers)
+
+
+def _queue(
+    invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, keys: dict[str, Any]
+) -> str | EndConversationError:
+    """SQS's id of the command's message, or why there is none; both are logged."""
+    keys = keys | keys_of(command)
+    try:
+        with invocation.reporting(keys):
+            message_id = send(queue_url, json.dumps(command.to_json()), deadline)
     except EndConversationError as error:
         invocation.publish_later(Outcome(command, error=error), keys.get("source"))
-        return _problem(error, keys["request_id"])
-    count("CommandsQueued", len(commands))
-    for command, message_id in zip(commands, message_ids, strict=True):
-        queued = keys | keys_of(command) | {"message_id": message_id}
-        logger.info("command_queued", extra=invocation.named(queued))
-    told = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
-    headers = {"preference-applied": "respond-async"}
-    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **told}, headers=headers)
+        return error
+    logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
+    return message_id
 
 
 def _prefers_async(request: HttpRequest) -> bool:
@@ -192,8 +213,10 @@ def _prefers_async(request: HttpRequest) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc7240#section-2
     """
-    preferences = _QUOTED.sub("", ",".join(request.header("prefer"))).split(",")
-    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+    # An empty value is as good as none, and what else is quoted may hold anything.
+    header = _QUOTED.sub(lambda quoted: "" if quoted[0] == '""' else "?", ",".join(request.header("prefer")))
+    preferences = (each.partition(";")[0].strip().lower() for each in header.split(","))
+    return any(re.fullmatch(r"respond-async(\s*=)?", preference) for preference in preferences)
 
 
 def _payloads(source: Source, request: HttpRequest) -> list[object]:

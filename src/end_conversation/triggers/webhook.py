@@ -105,7 +105,7 @@ class Senders:
         try:
             return self._secret.renew(refusing, asked_at, deadline)
         except CredentialsUnavailable as error:
-            if self._secret.peek(deadline) is None:
+            if self._secret.known is None:
                 raise
             logger.error("signing_keys_not_renewed", extra={"detail": str(error)})
             return None

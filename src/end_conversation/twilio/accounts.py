@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from end_conversation.errors import AccountNotAllowed
+from end_conversation.errors import AccountNotAllowed, CredentialsUnavailable
 from end_conversation.secret import Secret
 from end_conversation.twilio.account import Account
 from end_conversation.twilio.credentials import Credentials, parse_credentials
@@ -22,7 +23,7 @@ KEPT = 100
 """Accounts whose credentials and rate limits are kept at a time, the most recently used."""
 
 DEFAULT_SID_LIMIT = 2.0
-"""Seconds that a command for another account waits to learn the default account's SID."""
+"""Seconds to tell the default account's SID in, before a command is queued all the same."""
 
 
 class Accounts:
@@ -55,44 +56,63 @@ class Accounts:
 
         Raises:
             AccountNotAllowed: this deployment works for the default account only.
-            CredentialsUnavailable: there is no telling, since the default account's secret cannot be read.
+            CredentialsUnavailable: there is no telling, since a secret cannot be read.
         """
-        if account_sid is None or self.is_default(account_sid, deadline):
+        if account_sid is None:
             return self.default
-        if self._config.account_secret_prefix is None:
-            raise AccountNotAllowed("this deployment does not serve the account")
+        default = self.default.credentials
+        has_others = self._config.account_secret_prefix is not None
+        known = default.known
+        if not has_others or (known is not None and _is_of(account_sid, known)):
+            if _is_of(account_sid, default.get(deadline)):
+                return self.default
+            if not has_others:
+                raise AccountNotAllowed("this deployment does not work for the account")
+        # The default account's trouble neither fails nor delays the others: for the sake of another account
+        # its secret is read only where that one has none of its own.
+        account = self._other(account_sid)
+        try:
+            account.credentials.get(deadline)
+        except CredentialsUnavailable:
+            with suppress(CredentialsUnavailable):
+                if _is_of(account_sid, default.get(deadline)):
+                    return self.default
+            raise
+        return account
+
+    def check_allowed(self, account_sid: str | None, deadline: Deadline) -> None:
+        """Refuse an account that is none of this deployment's, if that can be told soon.
+
+        Raises:
+            AccountNotAllowed: it works for the default account only.
+        """
+        if account_sid is not None and self._config.account_secret_prefix is None:
+            # Whoever carries the command out will be able to tell, or try again.
+            with suppress(CredentialsUnavailable):
+                self.get(account_sid, deadline.within(DEFAULT_SID_LIMIT))
+
+    def _other(self, account_sid: str) -> Account:
         # Twilio writes SIDs in lower case, and so are the names of the secrets.
         sid = account_sid[:2] + account_sid[2:].lower()
         with self._lock:
             account = self._others.pop(sid, None)
             if account is None:
-                account = self._account(self._config.account_secret_prefix + sid, sid)
+                account = self._account(f"{self._config.account_secret_prefix}{sid}", sid)
             self._others[sid] = account
             if len(self._others) > KEPT:
                 self._others.popitem(last=False)
             return account
 
-    def is_default(self, account_sid: str, deadline: Deadline) -> bool:
-        """Whether a SID is the default account's, as its secret says.
-
-        Raises:
-            CredentialsUnavailable: it cannot be read, and there are no other accounts either.
-        """
-        credentials = self.default.credentials
-        if self._config.account_secret_prefix is None:
-            own = credentials.get(deadline).account_sid
-        else:
-            # The default account's trouble neither fails nor delays the others for long.
-            known = credentials.peek(deadline.within(min(DEFAULT_SID_LIMIT, deadline.remaining() / 4)))
-            own = known.account_sid if known else ""
-        return own.casefold() == account_sid.casefold()
-
     def _account(self, secret_id: str, account_sid: str | None) -> Account:
         def parse(text: str) -> Credentials:
             credentials = parse_credentials(text)
-            if account_sid is not None and credentials.account_sid.casefold() != account_sid.casefold():
-                raise ValueError("the account's secret contains another account's credentials")
+            if account_sid is not None and not _is_of(account_sid, credentials):
+                raise ValueError("the secret of the account holds the credentials of another account")
             return credentials
 
         secret = Secret(self._secrets_manager, secret_id, parse, self._config.secret_max_age)
         return Account(secret, self._connections, self._concurrency)
+
+
+def _is_of(account_sid: str, credentials: Credentials) -> bool:
+    return credentials.account_sid.casefold() == account_sid.casefold()

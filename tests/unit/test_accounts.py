@@ -1,0 +1,521 @@
+"""Several Twilio accounts in one deployment: each has its own credentials, and its own trouble."""
+
+import json
+import threading
+import weakref
+from time import monotonic
+from typing import Any
+
+import pytest
+from conftest import FLOW_SID, SECRET_ID, Function, eventually, sample, secret_text
+from doubles import SecretsManager, Sqs
+
+from end_conversation import sweep
+from end_conversation.app import _service
+from end_conversation.deadline import Deadline
+from end_conversation.errors import (
+    AccountNotAllowed,
+    ConfigurationError,
+    CredentialsRejected,
+    CredentialsUnavailable,
+    InvalidRequest,
+)
+from end_conversation.twilio import account as account_module
+from end_conversation.twilio.account import Account
+from local.executions import ACCOUNT_SID as DEFAULT_SID
+from local.studio import API_KEY, Studio
+
+PREFIX = "end-conversation/twilio/"
+MISSING = "AC" + "e" * 32
+
+
+def sid_of(number: int) -> str:
+    """An account's SID."""
+    return f"AC{number:032x}"
+
+
+class Tenant:
+    """An account with a secret of its own, and a Flow."""
+
+    def __init__(self, studio: Studio, secrets_manager: SecretsManager, number: int) -> None:
+        self.sid = sid_of(0xABC000 + number)
+        self.flow_sid = f"FW{0xABC000 + number:032x}"
+        self.user, self.password = f"SK{number:032x}", f"not-a-real-secret-of-{number}"
+        self.secret_id = PREFIX + self.sid
+        self.secret = {"accountSid": self.sid, "apiKeySid": self.user, "apiKeySecret": self.password}
+        self._studio = studio
+        studio.other_credentials[self.sid] = {(self.user, self.password)}
+        secrets_manager.secrets[self.secret_id] = json.dumps(self.secret)
+
+    def command(self, **more: Any) -> dict[str, Any]:
+        """A command about an active Execution of the account."""
+        execution = self._studio.seed(self.flow_sid, account_sid=self.sid)
+        return {"flow_sid": self.flow_sid, "execution_sid": execution.sid, "account_sid": self.sid} | more
+
+    def is_ended(self, command: dict[str, Any]) -> bool:
+        return self._studio.executions.get(self.flow_sid, command["execution_sid"]).status == "ended"
+
+
+@pytest.fixture(autouse=True)
+def prefix(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
+    """Other accounts than the default one, whose secret says the SID that the stand-in knows."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", PREFIX)
+    secrets_manager.secrets[SECRET_ID] = secret_text(accountSid=DEFAULT_SID)
+
+
+@pytest.fixture
+def tenants(studio: Studio, secrets_manager: SecretsManager) -> list[Tenant]:
+    return [Tenant(studio, secrets_manager, number) for number in range(10)]
+
+
+@pytest.fixture
+def tenant(tenants: list[Tenant]) -> Tenant:
+    return tenants[0]
+
+
+@pytest.fixture
+def default_command(studio: Studio) -> dict[str, Any]:
+    return {"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid}
+
+
+def batch(*commands: dict[str, Any]) -> dict[str, Any]:
+    """events/sqs.json with these messages; the ids are m0, m1 and so on."""
+    record = sample("sqs")["Records"][0]
+    records = [
+        record | {"messageId": f"m{n}", "body": json.dumps(command)} for n, command in enumerate(commands)
+    ]
+    return {"Records": records}
+
+
+def failed(answer: dict[str, Any]) -> set[str]:
+    return {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+
+
+def codes(function: Function) -> dict[str, str]:
+    """The code of every failure, by its message."""
+    return {line["message_id"]: line["code"] for line in function.logs if "code" in line}
+
+
+def in_http(command: dict[str, Any]) -> dict[str, Any]:
+    return sample("http") | {"body": json.dumps(command)}
+
+
+def test_a_command_is_carried_out_for_its_account(function: Function, tenant: Tenant, studio: Studio) -> None:
+    """With that account's own credentials; the result and the log line name it."""
+    command = tenant.command()
+    assert function(command)["account_sid"] == tenant.sid
+    assert tenant.is_ended(command)
+    assert {request.user for request in studio.requests} == {tenant.user}
+    assert [line["account_sid"] for line in function.logs] == [tenant.sid]
+
+
+def test_a_command_without_an_account_is_for_the_default_one(
+    function: Function, studio: Studio, default_command: dict[str, Any]
+) -> None:
+    """Its result names no account."""
+    assert "account_sid" not in function(default_command)
+    assert {request.user for request in studio.requests} == {API_KEY[0]}
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.parametrize("spelled", [str, lambda sid: "AC" + sid[2:].upper()])
+@pytest.mark.parametrize("prefix_", ["", PREFIX])
+def test_the_default_account_may_be_named(
+    function: Function,
+    environment: pytest.MonkeyPatch,
+    studio: Studio,
+    default_command: dict[str, Any],
+    prefix_: str,
+    spelled: Any,
+    is_warm: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """By the SID in its secret, in any case, with other accounts or without, and also first of all."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    if is_warm:
+        function({"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid})
+    named = spelled(DEFAULT_SID)
+    assert function(default_command | {"account_sid": named})["account_sid"] == named
+    assert {request.user for request in studio.requests} == {API_KEY[0]}
+
+
+def test_sids_are_compared_without_regard_to_case(
+    function: Function, tenant: Tenant, secrets_manager: SecretsManager
+) -> None:
+    """One account, one secret, one reading of it."""
+    secrets_manager.secrets[tenant.secret_id] = json.dumps(
+        tenant.secret | {"accountSid": "AC" + tenant.sid[2:].upper()}
+    )
+    for sid in (tenant.sid, "AC" + tenant.sid[2:].upper()):
+        command = tenant.command(account_sid=sid)
+        assert function(command)["account_sid"] == sid
+        assert tenant.is_ended(command)
+    assert secrets_manager.reads.count(tenant.secret_id) == 1
+
+
+@pytest.mark.parametrize("prefix_", ["", " "])
+def test_without_a_prefix_other_accounts_are_not_allowed(
+    function: Function, environment: pytest.MonkeyPatch, tenant: Tenant, studio: Studio, prefix_: str
+) -> None:
+    """403, class AccountNotAllowed, and nothing is asked of Twilio; an empty prefix is none."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    answer = function(in_http(tenant.command()))
+    assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (403, "account_not_allowed")
+    assert function.metrics == {"RequestsRejected": 1}
+    with pytest.raises(AccountNotAllowed):
+        function(tenant.command())
+    assert not studio.requests
+
+
+def test_an_account_that_is_not_allowed_is_dead_lettered_at_once(
+    function: Function, environment: pytest.MonkeyPatch, tenant: Tenant
+) -> None:
+    """It can never succeed: it leaves the queue with its code."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", "")
+    with Sqs() as sqs:
+        environment.setenv("AWS_ENDPOINT_URL_SQS", sqs.url)
+        environment.setenv("DEAD_LETTER_QUEUE_URL", f"{sqs.url}/dead-letters")
+        assert not failed(function(batch(tenant.command())))
+        (letter,) = sqs.messages
+    assert letter["MessageAttributes"]["code"]["StringValue"] == "account_not_allowed"
+
+
+@pytest.mark.parametrize("sid", ["", "AC", "AC" + "g" * 32, "ac" + "1" * 32, "AC" + "1" * 33, 7, FLOW_SID])
+def test_an_account_sid_that_is_none_is_refused(
+    function: Function, default_command: dict[str, Any], sid: Any
+) -> None:
+    """400 with the field."""
+    answer = function(in_http(default_command | {"account_sid": sid}))
+    (error,) = json.loads(answer["body"])["errors"]
+    assert (answer["statusCode"], error["field"]) == (400, "account_sid")
+
+
+def test_null_is_the_default_account(function: Function, default_command: dict[str, Any]) -> None:
+    """As with every other field."""
+    assert "account_sid" not in function(default_command | {"account_sid": None})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "not json",
+        "{}",
+        json.dumps({"accountSid": MISSING}),
+        secret_text(accountSid=DEFAULT_SID),
+    ],
+)
+def test_an_account_without_a_usable_secret_is_unavailable(
+    function: Function, secrets_manager: SecretsManager, studio: Studio, text: str | None
+) -> None:
+    """Also where the secret is another account's: tried again later, and nothing is asked of Twilio."""
+    if text is not None:
+        secrets_manager.secrets[PREFIX + MISSING] = text
+    command = {"flow_sid": FLOW_SID, "execution_sid": "FN" + "1" * 32, "account_sid": MISSING}
+    with pytest.raises(CredentialsUnavailable):
+        function(command)
+    assert failed(function(batch(command))) == {"m0"}
+    assert not studio.requests
+
+
+def test_an_account_is_added_by_creating_its_secret(
+    function: Function, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """No deployment, no restart: the next command finds it."""
+    tenant = Tenant(studio, secrets_manager, 77)
+    text = secrets_manager.secrets.pop(tenant.secret_id)
+    with pytest.raises(CredentialsUnavailable):
+        function(tenant.command())
+    secrets_manager.secrets[tenant.secret_id] = text
+    command = tenant.command()
+    function(command)
+    assert tenant.is_ended(command)
+
+
+@pytest.mark.parametrize("prefix_", ["has space/", "über/", "a:b/", "x" * 600])
+def test_a_prefix_that_is_none_is_a_configuration_error(
+    function: Function, environment: pytest.MonkeyPatch, default_command: dict[str, Any], prefix_: str
+) -> None:
+    """Found at the request, whatever account it names."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    with pytest.raises(ConfigurationError):
+        function(default_command)
+
+
+def test_ten_accounts_of_which_four_are_in_trouble(
+    function: Function,
+    studio: Studio,
+    secrets_manager: SecretsManager,
+    tenants: list[Tenant],
+) -> None:
+    """One batch: revoked, throttled, without a secret, with another's secret; six end as fast as alone."""
+    revoked, throttled, missing, swapped, *healthy = tenants
+    alone = tenants[4].command()
+    function(batch(alone))
+    began = monotonic()
+    function(batch(tenants[4].command()))
+    as_fast_as = monotonic() - began
+    studio.forget_requests()
+    studio.other_credentials[revoked.sid] = set()
+    del secrets_manager.secrets[missing.secret_id]
+    secrets_manager.secrets[swapped.secret_id] = json.dumps(healthy[0].secret)
+    # Only a contact's Executions are looked up.
+    studio.fail(method="GET", status=429, headers={"Retry-After": "1"}, times=None)
+    studio.seed(throttled.flow_sid, account_sid=throttled.sid)
+    commands = [one.command() for one in tenants]
+    commands[1] = {"flow_sid": throttled.flow_sid, "contact": "+15005550006", "account_sid": throttled.sid}
+    done_at: dict[str, float] = {}
+    end = studio.executions.end
+
+    def timed(flow_sid: str, sid: str) -> Any:
+        done_at[sid] = monotonic()
+        return end(flow_sid, sid)
+
+    studio.executions.end = timed  # type: ignore[method-assign]
+    began = monotonic()
+    answer = function(batch(*commands), seconds=4)
+    assert failed(answer) == {"m0", "m1", "m2", "m3"}
+    assert codes(function) == {
+        "m0": "credentials_rejected",
+        "m1": "twilio_throttled",
+        "m2": "credentials_unavailable",
+        "m3": "credentials_unavailable",
+    }
+    slowest = max(done_at[command["execution_sid"]] - began for command in commands[4:])
+    assert slowest < as_fast_as + 0.5
+    assert all(one.is_ended(command) for one, command in zip(healthy, commands[4:], strict=True))
+    # Read once more, after the refusal, and no more often.
+    assert secrets_manager.reads.count(revoked.secret_id) == 2
+    assert not studio.foreign_requests
+    assert function.metrics == {
+        "ExecutionsEnded": 6,
+        "CredentialsRejected": 1,
+        "TwilioThrottled": 1,
+        "CredentialsUnavailable": 2,
+    }
+
+
+def test_a_secret_that_hangs_delays_nobody_else(
+    function: Function, secrets_manager: SecretsManager, tenants: list[Tenant], studio: Studio
+) -> None:
+    """The nine others are done while the one still waits."""
+    slow, *others = tenants
+    secrets_manager.delays[slow.secret_id] = 20
+    commands = [one.command() for one in tenants]
+    done: list[float] = []
+    began = monotonic()
+
+    def watch() -> None:
+        pairs = list(zip(others, commands[1:], strict=True))
+        if eventually(lambda: all(one.is_ended(command) for one, command in pairs), 3):
+            done.append(monotonic() - began)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    assert failed(function(batch(*commands), seconds=4)) == {"m0"}
+    watching.join()
+    assert monotonic() - began < 4
+    assert done[0] < 1
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is denied", "is missing"])
+def test_the_default_account_fails_and_delays_no_other(
+    function: Function, secrets_manager: SecretsManager, tenants: list[Tenant], trouble: str
+) -> None:
+    """In a process that has never seen the default account's secret, too."""
+    if trouble == "hangs":
+        secrets_manager.delays[SECRET_ID] = 20
+    elif trouble == "is denied":
+        secrets_manager.errors[SECRET_ID] = "AccessDeniedException"
+    else:
+        del secrets_manager.secrets[SECRET_ID]
+    commands = [one.command() for one in tenants]
+    began = monotonic()
+    assert not failed(function(batch(*commands)))
+    assert monotonic() - began < 1
+    assert SECRET_ID not in secrets_manager.reads
+
+
+def test_the_default_accounts_own_commands_do_fail_then(
+    function: Function, secrets_manager: SecretsManager, tenant: Tenant, default_command: dict[str, Any]
+) -> None:
+    """With the code that says so, beside another account's that succeeds."""
+    secrets_manager.errors[SECRET_ID] = "AccessDeniedException"
+    named = default_command | {"account_sid": DEFAULT_SID}
+    assert failed(function(batch(default_command, named, tenant.command()))) == {"m0", "m1"}
+    assert codes(function) == {"m0": "credentials_unavailable", "m1": "credentials_unavailable"}
+
+
+def test_a_default_secret_of_another_account_by_now_is_noticed(
+    function: Function,
+    environment: pytest.MonkeyPatch,
+    secrets_manager: SecretsManager,
+    studio: Studio,
+    tenants: list[Tenant],
+    default_command: dict[str, Any],
+) -> None:
+    """The account that it was of does not get the new one's credentials, nor the new one the old one's."""
+    environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
+    function(default_command)
+    new = tenants[0]
+    secrets_manager.secrets[SECRET_ID] = secrets_manager.secrets.pop(new.secret_id)
+    studio.forget_requests()
+    with pytest.raises(CredentialsUnavailable):
+        function(default_command | {"account_sid": DEFAULT_SID})
+    command = new.command()
+    function(command)
+    assert new.is_ended(command)
+    assert not studio.foreign_requests
+
+
+def test_a_rotated_secret_is_read_once_for_its_account(
+    function: Function, studio: Studio, secrets_manager: SecretsManager, tenants: list[Tenant]
+) -> None:
+    """Five records of an account meet 401 and share one reading; nobody else's secret is read again."""
+    one, other = tenants[:2]
+    function(batch(one.command(), other.command()))
+    secrets_manager.reads.clear()
+    studio.other_credentials[one.sid] = {(one.user, "rotated-not-a-real-one")}
+    secrets_manager.secrets[one.secret_id] = json.dumps(
+        one.secret | {"apiKeySecret": "rotated-not-a-real-one"}
+    )
+    commands = [one.command() for _ in range(5)] + [other.command() for _ in range(5)]
+    assert not failed(function(batch(*commands)))
+    assert secrets_manager.reads == [one.secret_id]
+
+
+def test_expired_credentials_bridge_a_failure_for_their_account(
+    function: Function,
+    environment: pytest.MonkeyPatch,
+    secrets_manager: SecretsManager,
+    tenants: list[Tenant],
+) -> None:
+    """It is logged and counted; the other account's are fresh."""
+    environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
+    one, other = tenants[:2]
+    function(batch(one.command(), other.command()))
+    secrets_manager.errors[one.secret_id] = "InternalServiceError"
+    assert not failed(function(batch(one.command(), other.command())))
+    assert function.metrics == {"ExecutionsEnded": 2, "StaleCredentialsUsed": 1}
+
+
+def test_a_throttled_account_leaves_the_others_their_concurrency(
+    function: Function, studio: Studio, tenants: list[Tenant]
+) -> None:
+    """Twilio limits each account by itself, and so do we."""
+    one, other = tenants[:2]
+    studio.fail(status=429, times=3)
+    function(one.command())
+    accounts = _service().accounts
+    gates = [accounts.get(each.sid, Deadline(1))._gate._limit for each in (one, other)]
+    assert gates[0] < account_module.CONCURRENCY == gates[1]
+
+
+def test_at_most_a_hundred_accounts_are_kept(
+    function: Function, studio: Studio, secrets_manager: SecretsManager
+) -> None:
+    """The least recently used goes, and is read again when it comes."""
+    tenants = [Tenant(studio, secrets_manager, number) for number in range(101)]
+    first, second, *rest = tenants
+    for one in (first, second, *rest[:98], first):
+        function(one.command())
+    assert len(secrets_manager.reads) == 100
+    function(rest[98].command())
+    function(first.command())
+    assert len(secrets_manager.reads) == 101
+    function(second.command())
+    assert secrets_manager.reads[-1] == second.secret_id
+    assert len(secrets_manager.reads) == 102
+
+
+def test_a_thousand_accounts_in_turn(
+    function: Function,
+    studio: Studio,
+    secrets_manager: SecretsManager,
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """One process stays small: a hundred accounts, a few threads, and connections that all of them share."""
+    made: weakref.WeakSet[Account] = weakref.WeakSet()
+    init = Account.__init__
+
+    def counted(self: Account, *args: Any, **kwargs: Any) -> None:
+        made.add(self)
+        init(self, *args, **kwargs)
+
+    environment.setattr(Account, "__init__", counted)
+    threads = threading.active_count()
+    for start in range(0, 1000, 10):
+        tenants = [Tenant(studio, secrets_manager, number) for number in range(start, start + 10)]
+        assert not failed(function(batch(*(one.command() for one in tenants))))
+    assert len(made) <= 101
+    # The stand-ins have one for each connection.
+    assert threading.active_count() - threads <= 40
+    assert studio.connections <= 20
+    assert not studio.foreign_requests
+
+
+@pytest.fixture
+def swept(function: Function) -> Function:
+    sweep._service.cache_clear()
+    function.handler = sweep.handler
+    return function
+
+
+def test_a_sweep_is_for_one_account(
+    swept: Function, studio: Studio, tenant: Tenant, default_command: dict[str, Any]
+) -> None:
+    """For all its Flows, named in the result and in every log line."""
+    stuck = tenant.command()
+    result = swept({"account_sid": tenant.sid, "flow_sids": [tenant.flow_sid], "older_than_minutes": 0})
+    assert result["account_sid"] == tenant.sid
+    assert [flow["ended"] for flow in result["flows"]] == [1]
+    assert tenant.is_ended(stuck)
+    assert {line["account_sid"] for line in swept.logs} == {tenant.sid}
+    assert {request.user for request in studio.requests} == {tenant.user}
+    assert studio.executions.get(FLOW_SID, default_command["execution_sid"]).status == "active"
+
+
+@pytest.mark.parametrize(
+    ("prefix_", "sid", "error"),
+    [
+        ("", sid_of(7), AccountNotAllowed),
+        (PREFIX, MISSING, CredentialsUnavailable),
+        (PREFIX, "AC7", InvalidRequest),
+    ],
+)
+def test_a_sweep_of_an_account_that_cannot_be_swept(
+    swept: Function,
+    environment: pytest.MonkeyPatch,
+    studio: Studio,
+    prefix_: str,
+    sid: str,
+    error: type[Exception],
+) -> None:
+    """It raises before anything is asked of Twilio."""
+    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    with pytest.raises(error):
+        swept({"account_sid": sid, "flow_sids": [FLOW_SID]})
+    assert not studio.requests
+
+
+def test_one_accounts_revocation_is_its_own(
+    function: Function, studio: Studio, tenants: list[Tenant]
+) -> None:
+    """The direct caller hears of it; the account beside it goes on."""
+    one, other = tenants[:2]
+    studio.other_credentials[one.sid] = set()
+    with pytest.raises(CredentialsRejected):
+        function(one.command())
+    assert function(other.command())["account_sid"] == other.sid
+
+
+def test_the_flow_of_another_account_is_not_found(
+    function: Function, studio: Studio, tenants: list[Tenant]
+) -> None:
+    """Whatever account a command names, only that one's credentials are used: Twilio knows no such Flow."""
+    one, other = tenants[:2]
+    command = one.command()
+    answer = function(in_http(command | {"account_sid": other.sid}))
+    assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (404, "execution_not_found")
+    assert [request.user for request in studio.requests] == [other.user]
+    assert not one.is_ended(command)
