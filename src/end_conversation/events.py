@@ -37,7 +37,7 @@ class Event(NamedTuple):
     """An event to publish.
 
     Attributes:
-        detail_type: ConversationEnded, say.
+        detail_type: ConversationEnded, for example.
         detail: any JSON object without personal data.
     """
 

@@ -93,7 +93,7 @@ class Secret(Generic[T]):
 
     @property
     def known(self) -> T | None:
-        """The value as it was last read, however long ago; None if it never was."""
+        """The value as last read, however long ago; None if it was never read."""
         return self._value
 
     def renew(self, refused: T, sent_at: float, deadline: Deadline) -> T | None:

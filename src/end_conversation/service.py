@@ -57,7 +57,7 @@ class Service:
         with ThreadPoolExecutor(2) as threads:
             threads.submit(self._connections.open, deadline.remaining())
             if self.config.outcome_event_bus is not None:
-                # Made later, it would take its time from the second that is kept for publishing.
+                # If created later, it would use up the second that is reserved for publishing.
                 threads.submit(client, "events")
             self.accounts.default.credentials.get(deadline)
 

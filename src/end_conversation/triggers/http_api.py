@@ -220,7 +220,7 @@ def _prefers_async(request: HttpRequest) -> bool:
 
 
 def _payloads(source: Source, request: HttpRequest) -> list[object]:
-    """The commands that a webhook's events make; one that is not about the end of a conversation makes none.
+    """The command fields of a webhook's events, without ignored events.
 
     Raises:
         RequestRejected: the body is not what the source declares.

@@ -68,8 +68,8 @@ class Accounts:
                 return self.default
             if not has_others:
                 raise AccountNotAllowed("this deployment does not serve the account")
-        # The default account's trouble neither fails nor delays the others: for the sake of another account
-        # its secret is read only where that one has none of its own.
+        # The default account's trouble must not affect the others: read its secret only if the named account
+        # has none of its own.
         account = self._other(account_sid)
         try:
             account.credentials.get(deadline)
