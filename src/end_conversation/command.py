@@ -109,7 +109,7 @@ def parse_date_time(value: str) -> datetime:
 
 
 def format_date_time(instant: datetime) -> str:
-    """An instant in UTC as an RFC 3339 date-time."""
+    """A UTC time as an RFC 3339 date-time."""
     return instant.isoformat().replace("+00:00", "Z")
 
 

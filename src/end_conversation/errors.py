@@ -1,4 +1,4 @@
-"""What can go wrong: one class for each cause, with the code that callers, logs and metrics know it by."""
+"""What can go wrong: one class per cause, with its code for callers, logs and metrics."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class FieldError(NamedTuple):
-    """What is wrong with one field of a command; never holds the field's value."""
+    """What is wrong with one field of a command; never contains the field's value."""
 
     field: str
     message: str
 
 
 class EndConversationError(Exception):
-    """Base of every failure that a caller can be told about.
+    """Base of all failures that callers are told about.
 
-    The text of an error is safe to show: it never holds a credential, a contact's address or a payload.
+    The message is safe to show: it never contains a credential, a contact's address or a payload.
     """
 
     code: ClassVar[str]
-    """Stable name of the cause, in answers and logs."""
+    """Stable name of the cause, in responses and logs."""
     metric: ClassVar[str | None] = None
     """CloudWatch metric that counts it."""
     permanent: ClassVar[bool] = False
-    """Whether the same command must fail again, however often it is tried."""
+    """Whether retrying the same command can never succeed."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else a log line says about it."""
+        """Further keys for the log line."""
         return {}
 
 
 class InternalError(EndConversationError):
-    """A defect of ours; the log has the details."""
+    """A defect; the log has the details."""
 
     code = "internal_error"
 
@@ -42,7 +42,7 @@ class ConfigurationError(InternalError):
 
 
 class RequestRejected(EndConversationError):
-    """Base of our own refusals: nothing was asked of Twilio."""
+    """Base of rejections before any request to Twilio."""
 
     metric = "RequestsRejected"
     permanent = True
@@ -59,7 +59,7 @@ class InvalidRequest(RequestRejected):
 
     @classmethod
     def of_fields(cls, *errors: FieldError) -> InvalidRequest:
-        """The command has these errors; the text names every field."""
+        """An error about these fields, all named in the message."""
         return cls("; ".join(f"{error.field} {error.message}" for error in errors), errors)
 
 
@@ -70,25 +70,25 @@ class FlowNotAllowed(RequestRejected):
 
 
 class AccountNotAllowed(RequestRejected):
-    """The command's `account_sid` is not one that this deployment works for."""
+    """This deployment does not serve the command's `account_sid`."""
 
     code = "account_not_allowed"
 
 
 class QueueUnavailable(EndConversationError):
-    """The queue did not take a command that was to be carried out later; the caller still has it."""
+    """SQS did not accept a command for later; the caller has to retry."""
 
     code = "queue_unavailable"
 
 
 class TwilioFailure(EndConversationError):
-    """Base of the failures that may come with an answer of Twilio's.
+    """Base of failures that may include a response from Twilio.
 
     Attributes:
-        http_status: status of Twilio's last answer, if there was one.
+        http_status: status of Twilio's last response, if there was one.
         twilio_code: Twilio's own error code (https://www.twilio.com/docs/api/errors), if it gave one.
         twilio_request_id: what Twilio's support asks for.
-        retry_after: whole seconds that Twilio asked us to wait.
+        retry_after: seconds that Twilio asks us to wait.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TwilioFailure(EndConversationError):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What Twilio answered."""
+        """What Twilio returned."""
         return {
             "http_status": self.http_status,
             "twilio_code": self.twilio_code,
@@ -118,7 +118,7 @@ class TwilioFailure(EndConversationError):
 
 
 class ExecutionNotFound(TwilioFailure):
-    """Twilio knows no such Execution, or no such Flow."""
+    """Twilio does not know the Execution or the Flow."""
 
     code = "execution_not_found"
     metric = "ExecutionsNotFound"
@@ -126,46 +126,46 @@ class ExecutionNotFound(TwilioFailure):
 
 
 class CredentialsUnavailable(TwilioFailure):
-    """A secret cannot be read from Secrets Manager, or lacks what it needs."""
+    """A secret cannot be read, or is incomplete."""
 
     code = "credentials_unavailable"
     metric = "CredentialsUnavailable"
 
 
 class CredentialsRejected(TwilioFailure):
-    """Twilio answers 403, or 401 to credentials that were just read again."""
+    """Twilio returns 403, or 401 even after the secret was read again."""
 
     code = "credentials_rejected"
     metric = "CredentialsRejected"
 
 
 class TwilioError(TwilioFailure):
-    """Twilio cannot be reached, fails, or answers something that is not an ended Execution."""
+    """Twilio cannot be reached, fails, or returns something unexpected."""
 
     code = "twilio_error"
     metric = "TwilioErrors"
 
 
 class TwilioTimeout(TwilioFailure):
-    """Twilio did not answer within the time there was."""
+    """Twilio did not respond in the time available."""
 
     code = "twilio_timeout"
     metric = "TwilioTimeouts"
 
 
 class TwilioThrottled(TwilioFailure):
-    """Twilio still answers 429 after retries, or asks for a longer wait than there is time for."""
+    """Twilio returns 429 after retries, or asks for a wait that is longer than the time available."""
 
     code = "twilio_throttled"
     metric = "TwilioThrottled"
 
 
 WORST_FIRST = (CredentialsRejected, CredentialsUnavailable, TwilioError, TwilioTimeout, TwilioThrottled)
-"""Which failure speaks for several: the one that says most about what will happen to the next command."""
+"""Which of several failures is reported: the one most likely to affect the next command too."""
 
 
 def badness(error: EndConversationError) -> tuple[int, int]:
-    """Where a failure comes in the order of WORST_FIRST; one that is not in it comes before all of them.
+    """A failure's position in WORST_FIRST; one that is not in it comes first.
 
     Of several of a kind, the one with the longest Retry-After comes first.
     """

@@ -1,4 +1,4 @@
-"""Ends the Executions that a command names, if this deployment may."""
+"""Ends the Executions that a command names."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """What the triggers call; made once for all invocations of a process. Safe for threads.
+    """What the triggers call. One per process. Thread-safe.
 
     Attributes:
-        config: the settings it was made with.
-        accounts: the Twilio accounts that it works for.
+        config: the settings.
+        accounts: the Twilio accounts that this deployment serves.
     """
 
     def __init__(self, config: Config, concurrency: int = CONCURRENCY) -> None:
@@ -41,40 +41,40 @@ class Service:
 
     @classmethod
     def from_environment(cls, concurrency: int = CONCURRENCY) -> Service:
-        """Make it as the environment says.
+        """Create it from the environment.
 
         Raises:
-            ConfigurationError: a variable is missing or wrong, of ours or of AWS's.
+            ConfigurationError: a setting is missing or invalid, of ours or of AWS's.
         """
         return cls(Config.from_environment(), concurrency)
 
     def warm_up(self, deadline: Deadline) -> None:
-        """Read the credentials and connect to Twilio, side by side, so that the first request need not.
+        """Read the credentials and connect to Twilio, concurrently, so that the first request need not.
 
         Raises:
-            CredentialsUnavailable: the first request has to try again.
+            CredentialsUnavailable: the first request has to retry.
         """
         with ThreadPoolExecutor(2) as threads:
             threads.submit(self._connections.open, deadline.remaining())
             if self.config.outcome_event_bus is not None:
-                # Made later, it would take its time from the second that is kept for publishing.
+                # If created later, it would use up the second that is reserved for publishing.
                 threads.submit(client, "events")
             self.accounts.default.credentials.get(deadline)
 
     def check_allowed(self, flow_sid: str) -> None:
-        """Refuse a Flow that is none of this deployment's.
+        """Reject a Flow that this deployment does not serve.
 
         Raises:
-            FlowNotAllowed: nothing was asked of Twilio.
+            FlowNotAllowed: it is not in ALLOWED_FLOW_SIDS.
         """
         if not self.config.allows(flow_sid):
             raise FlowNotAllowed("this deployment does not serve the Flow")
 
     def check_acceptable(self, command: Command, deadline: Deadline) -> None:
-        """Refuse a command that is none of this deployment's, as far as is known without Twilio's secret.
+        """Reject a command for a Flow or account that this deployment does not serve.
 
         Raises:
-            RequestRejected: it will never be carried out.
+            RequestRejected: it can never succeed.
         """
         self.check_allowed(command.flow_sid)
         self.accounts.check_allowed(command.account_sid, deadline)
@@ -82,16 +82,16 @@ class Service:
     def end_conversation(
         self, command: Command, deadline: Deadline, retries: Retries
     ) -> list[EndedExecution | FailedExecution]:
-        """End the Execution of a command, or every active one of its contact that began before it.
+        """End the command's Execution, or its contact's active ones that began before `occurred_at`.
 
         Args:
             command: what to end.
             deadline: when the answer is due.
-            retries: gets the tries that failed before another one succeeded.
+            retries: receives the failed attempts before another one.
 
         Raises:
-            RequestRejected: before Twilio is asked.
-            EndConversationError: nothing was ended; where a contact has several Executions, the outcomes
+            RequestRejected: before any request to Twilio.
+            EndConversationError: nothing was ended; if a contact has several Executions, the outcomes
                 say which failed.
         """
         self.check_allowed(command.flow_sid)
@@ -114,7 +114,7 @@ def end_each(
     deadline: Deadline,
     retries: Retries,
 ) -> list[EndedExecution | FailedExecution]:
-    """End Executions side by side; those that are gone (404) when their turn comes are left out."""
+    """End Executions concurrently; those that no longer exist (404) are left out."""
 
     def end_one(sid: str) -> EndedExecution | FailedExecution | None:
         own: Retries = []

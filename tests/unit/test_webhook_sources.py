@@ -136,7 +136,7 @@ UNAUTHORIZED = {
     "type": "about:blank",
     "title": "Unauthorized",
     "status": 401,
-    "detail": "the request is not signed as it has to be",
+    "detail": "the request has no valid signature",
     "code": "invalid_signature",
 }
 

@@ -1,4 +1,4 @@
-"""Clients of AWS, made once for each service, with timeouts that fit into a request."""
+"""AWS clients, one per service, with timeouts that fit into a request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ READ_TIMEOUT = 2.0
 TRIES = 2
 
 CALL_LIMIT = TRIES * (CONNECT_TIMEOUT + READ_TIMEOUT)
-"""Seconds that a call may take, with all tries; botocore's own 60 and 5 tries outlast every budget."""
+"""Seconds that a call may take, with all retries; botocore's defaults (60 s, 5 tries) exceed every budget."""
 
 _TRIES = {"events": 1}
 """Of a service whose requests our own code tries again: PutEvents may fail for some entries only."""
 
-# Clients are safe for threads, making one is not:
+# Clients are thread-safe; creating one is not:
 # https://docs.aws.amazon.com/boto3/latest/guide/clients.html
 _making = Lock()
 
@@ -39,10 +39,10 @@ def client(service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
 @overload
 def client(service: Literal["sqs"]) -> SQSClient: ...
 def client(service: Any) -> Any:
-    """The client of a service, as the environment says (region, endpoint, credentials). Safe for threads.
+    """The client of a service, configured by the environment (region, endpoint). Thread-safe.
 
     Raises:
-        ConfigurationError: boto3 lacks a setting, or refuses one.
+        ConfigurationError: one of boto3's settings is missing or invalid.
     """
     with _making:
         return _clients(service)
@@ -58,4 +58,4 @@ def _clients(service: Literal["sqs"]) -> object:
     try:
         return boto3.client(service, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"boto3 cannot make a client: {type(error).__name__}") from error
+        raise ConfigurationError(f"boto3 cannot create a client: {type(error).__name__}") from error

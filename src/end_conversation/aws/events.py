@@ -1,4 +1,4 @@
-"""Outcome events on EventBridge: published in as few calls as possible, and never at the commands' expense.
+"""Outcome events on EventBridge, published in as few calls as possible and never at the commands' expense.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
 """
@@ -25,19 +25,19 @@ SOURCE = "end-conversation"
 
 MOST_ENTRIES = 10
 MOST_BYTES = 256 * 1024
-"""What one PutEvents takes, all entries together."""
+"""Limits of one PutEvents call."""
 
 TRIES = 2
 
 _ENTRY_OVERHEAD = 64
-"""Bytes that an entry counts for beside its detail: source and detail type, generously."""
+"""Bytes of an entry besides its detail: source and detail type, rounded up."""
 
 
 class Event(NamedTuple):
     """An event to publish.
 
     Attributes:
-        detail_type: ConversationEnded, say.
+        detail_type: ConversationEnded, for example.
         detail: any JSON object without personal data.
     """
 
@@ -46,12 +46,12 @@ class Event(NamedTuple):
 
 
 def publish(bus: str, events: list[Event], deadline: Deadline, keys: dict[str, Any]) -> None:
-    """Put events on a bus; what cannot be put in time is logged and counted.
+    """Publish events; those that cannot be published in time are logged and counted.
 
     Args:
         bus: name or ARN.
         events: what to publish.
-        deadline: when it has to be over.
+        deadline: for everything together.
         keys: for the log lines.
     """
     entries: list[PutEventsRequestEntryTypeDef] = [
@@ -77,7 +77,7 @@ def publish(bus: str, events: list[Event], deadline: Deadline, keys: dict[str, A
 def _put(
     entries: list[PutEventsRequestEntryTypeDef], deadline: Deadline
 ) -> tuple[list[PutEventsRequestEntryTypeDef], str]:
-    """The entries that did not get through, and why."""
+    """The entries that were not accepted, and why."""
     try:
         answer = call_within(
             min(CALL_LIMIT, deadline.remaining()), lambda: client("events").put_events(Entries=entries)

@@ -1,4 +1,4 @@
-"""Messages into SQS queues, within the time there is."""
+"""Sends messages to SQS, within the time available."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def send(queue_url: str, body: str, deadline: Deadline, **attributes: str) -> str:
-    """Put a message into a queue; botocore tries a passing failure once more.
+    """Send a message; botocore retries a transient failure once.
 
     Returns:
         SQS's id of the message.
 
     Raises:
-        QueueUnavailable: SQS did not take it, or did not say so in time: then it may be in the queue.
-        ConfigurationError: there is no client of SQS.
+        QueueUnavailable: SQS did not accept it, or did not confirm it in time: it may be in the queue then.
+        ConfigurationError: there is no SQS client.
     """
     sqs = client("sqs")
     try:

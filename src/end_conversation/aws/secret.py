@@ -1,4 +1,4 @@
-"""One secret of AWS Secrets Manager: cached, read again when old or refused, bridged when that fails."""
+"""A secret from AWS Secrets Manager: cached, read again when expired or rejected, bridged during outages."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STALE_USE = 30.0
-"""Seconds for which an expired value serves on after Secrets Manager failed, before it is asked again."""
+"""Seconds for which an expired value stays in use after a failed read, before the next one."""
 
 _SERVER_ERROR = 500
 
 
 class Secret(Generic[T]):
-    """A secret's value, as `parse` makes it of the secret's text. Safe for threads: one reads at a time.
+    """A secret's value, made by `parse` from its text. Thread-safe: one thread reads at a time.
 
     Args:
-        client: of Secrets Manager.
+        client: Secrets Manager's.
         secret_id: name or ARN.
-        parse: makes the value; raises ValueError for a text that lacks what it needs, with a safe message.
-        max_age: seconds for which a value is used without asking again.
-        bridged_for: None for a value that others enforce, as Twilio does its credentials: whatever Secrets
-            Manager answers, the value is used on. Seconds for one that nobody else enforces: it is used on
-            for as long at most and only while Secrets Manager fails; any answer without a usable value ends
+        parse: makes the value; raises ValueError with a safe message for invalid text.
+        max_age: seconds for which a value is cached.
+        bridged_for: None for a value whose revocation others enforce, as Twilio does for its credentials: an
+            expired value stays in use whatever Secrets Manager answers. Else the seconds for which an expired
+            value stays in use, and only while Secrets Manager is down; any answer without a usable value ends
             its use at once.
     """
 
@@ -57,18 +57,18 @@ class Secret(Generic[T]):
         self._bridged_for = bridged_for
         self._lock = Lock()
         self._value: T | None = None
-        # Ages are by the wall clock: the monotonic one may stand still while Lambda has the process frozen.
+        # Ages use the wall clock: the monotonic clock may stop while Lambda has frozen the process.
         self._read_at = 0.0
         self._stale_until = 0.0
-        # The order of events within an invocation is by the monotonic clock, which is never set.
+        # The order of events within an invocation uses the monotonic clock, which is never adjusted.
         self._last_began = self._last_ended = float("-inf")
         self._last_failure: CredentialsUnavailable | None = None
 
     def get(self, deadline: Deadline) -> T:
-        """The value, at most `max_age` old unless Secrets Manager fails.
+        """The value, at most `max_age` old unless Secrets Manager is down.
 
         Raises:
-            CredentialsUnavailable: there is none, not even an expired one.
+            CredentialsUnavailable: there is no value, not even an expired one.
         """
         value = self._usable()
         if value is not None:
@@ -78,7 +78,7 @@ class Secret(Generic[T]):
             value = self._usable()
             if value is not None:
                 return value
-            # Whoever waited for a read that failed shares its failure: ten records do not wait ten times.
+            # Threads that waited for a failed read share its failure: ten records don't wait ten times.
             failure = self._last_failure if self._last_ended > asked_at else self._read(deadline)
             if failure is None:
                 value = self._value
@@ -93,17 +93,17 @@ class Secret(Generic[T]):
 
     @property
     def known(self) -> T | None:
-        """The value as it was last read, however long ago; None if it never was."""
+        """The value as last read, however long ago; None if it was never read."""
         return self._value
 
     def renew(self, refused: T, sent_at: float, deadline: Deadline) -> T | None:
-        """The value to use instead of one that was refused, or None if the secret still holds that one.
+        """The value to use instead of a rejected one, or None if the secret still contains that one.
 
-        Reads the secret again, unless that was done since the refused request was sent.
+        Reads the secret again, unless this was done after the rejected request was sent.
 
         Args:
-            refused: the value that the request was sent with.
-            sent_at: when it was sent, by the monotonic clock.
+            refused: the value that was rejected.
+            sent_at: when the request was sent, by the monotonic clock.
             deadline: when the answer is due.
 
         Raises:
@@ -122,9 +122,9 @@ class Secret(Generic[T]):
         return self._value if fresh or now < self._stale_until else None
 
     def _read(self, deadline: Deadline) -> CredentialsUnavailable | None:
-        """Read the secret; the failure is returned, since it may be shared, or matter to nobody."""
+        """Read the secret. The failure is returned, not raised: other threads may share it."""
         self._last_began, began_at = monotonic(), time.time()
-        # Half of the time that is left stays for what the value is needed for.
+        # Leave half of the time for what needs the value.
         seconds = min(CALL_LIMIT, deadline.remaining() / 2)
         failure: CredentialsUnavailable | None = None
         try:
@@ -168,7 +168,7 @@ class Secret(Generic[T]):
 
 
 def _is_service_failure(cause: BaseException | None) -> bool:
-    """Whether Secrets Manager failed, throttled or was silent, and so did not answer the question.
+    """Whether Secrets Manager failed, throttled or did not respond, rather than answering.
 
     https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
     """

@@ -1,4 +1,4 @@
-"""The HTTP trigger: routes in, answers and RFC 9457 problems out."""
+"""The HTTP trigger: routing, responses and RFC 9457 problems."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
     from end_conversation.triggers.sources import Source
 
 ROUTE = "/conversations/end"
-"""Whoever may call it is up to the gateway's IAM authorizer."""
+"""The gateway's IAM authorizer decides who may call it."""
 
 WEBHOOK_ROUTE = "/webhooks/conversation-ended"
-"""Open at the gateway; whoever calls it has to sign with one of our keys."""
+"""Open at the gateway; callers sign with one of our keys."""
 
 SOURCE_ROUTE = "/webhooks/{source}"
-"""Open at the gateway, too; how a caller has to prove itself, each source declares."""
+"""Open at the gateway; each source declares how it is verified."""
 
 SIDE_BY_SIDE = 10
-"""Commands of one request that are worked on at once."""
+"""Commands of one request that run concurrently."""
 
 QUEUEING_LIMIT = 4.0
-"""Seconds for putting commands into the queue: some senders give up after 5."""
+"""Seconds for queueing commands: some senders give up after 5."""
 
 # One that is not closed goes on to the end: looking for the end of each anew would take quadratic time.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)', re.DOTALL)
 
 
 class NotFound(RequestRejected):
-    """The event did not come through a route of an API."""
+    """The event did not come through one of the routes."""
 
     code = "not_found"
 
 
 class MethodNotAllowed(RequestRejected):
-    """The routes take POST only."""
+    """The method is not POST."""
 
     code = "method_not_allowed"
 
@@ -87,16 +87,16 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
     TwilioThrottled: HTTPStatus.SERVICE_UNAVAILABLE,
     TwilioTimeout: HTTPStatus.GATEWAY_TIMEOUT,
 }
-"""The status of the answer to each error."""
+"""The HTTP status of each error."""
 
 
 def trigger_of(event: dict[str, Any]) -> str:
-    """Which of the HTTP triggers an event of API Gateway is."""
+    """Which of the HTTP triggers an API Gateway event belongs to."""
     return "webhook" if HttpRequest(event).route in (WEBHOOK_ROUTE, SOURCE_ROUTE) else "http"
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
-    """The answer to an API Gateway event: never an exception."""
+    """The response to an API Gateway event. Never raises."""
     request = HttpRequest(event)
     keys: dict[str, Any] = {"request_id": request.request_id}
     try:
@@ -105,7 +105,7 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
                 keys["source"] = request.source
             source = _authenticate(invocation, request)
     except EndConversationError as error:
-        # Nobody is known to have sent a command, so no outcome is published either.
+        # The sender is unknown, so no outcome is published.
         return _problem(error, request.request_id)
     try:
         with invocation.reporting(keys):
@@ -125,11 +125,11 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None:
-    """Let only those through who may send commands: the source that sent the request, if it is one.
+    """Verify the sender; returns the source, if the request is from one.
 
     Raises:
-        RequestRejected: the request is for something else, or from who knows whom.
-        EndConversationError: it cannot be told from whom the request is.
+        RequestRejected: wrong route or method, or an unverified sender.
+        EndConversationError: the sender cannot be verified now.
     """
     if request.route not in (ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE):
         raise NotFound("the route does not exist")
@@ -137,7 +137,7 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
         raise MethodNotAllowed("the route accepts POST only")
     if request.route == ROUTE:
         return None
-    # Sources take JMESPath, for whose import ordinary commands should not wait.
+    # Sources need JMESPath; ordinary commands should not wait for its import.
     from end_conversation.triggers import webhook  # noqa: PLC0415 - see above
 
     config = invocation.service.config
@@ -148,9 +148,9 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
 
 
 def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, Any]) -> dict[str, Any]:
-    """The answer once the commands are carried out."""
+    """The response after carrying out the commands."""
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-        # The usual one command needs no thread of its own.
+        # A single command needs no thread of its own.
         each = map if len(requests) == 1 else threads.map
         outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **keys), requests))
     for outcome in outcomes:
@@ -166,7 +166,7 @@ def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, 
 def _accept(
     invocation: Invocation, requests: list[Request], queue_url: str, keys: dict[str, Any]
 ) -> dict[str, Any]:
-    """The answer once all of the commands are in the queue, to be carried out later."""
+    """The response after queueing all of the commands."""
     commands: list[Command] = []
     for request in requests:
         command: Command | None = None
@@ -187,7 +187,7 @@ def _accept(
         count("CommandsQueued", queued)
     for told in message_ids:
         if isinstance(told, EndConversationError):
-            # Those that are queued are carried out all the same, once more when the sender comes again.
+            # Those already queued are carried out anyway, and again when the sender retries.
             return _problem(told, keys["request_id"])
     ids = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
     headers = {"preference-applied": "respond-async"}
@@ -197,7 +197,7 @@ def _accept(
 def _queue(
     invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, keys: dict[str, Any]
 ) -> str | EndConversationError:
-    """SQS's id of the command's message, or why there is none; both are logged."""
+    """SQS's id of the command's message, or the reason why there is none; both are logged."""
     keys = keys | keys_of(command)
     try:
         with invocation.reporting(keys):
@@ -210,18 +210,18 @@ def _queue(
 
 
 def _prefers_async(request: HttpRequest) -> bool:
-    """Whether the caller asks to be answered before its command is carried out.
+    """Whether the caller prefers a response before its command is carried out.
 
     https://www.rfc-editor.org/rfc/rfc7240#section-2
     """
-    # An empty value is as good as none, and what else is quoted may hold anything.
+    # An empty value counts as none; other quoted strings may contain anything.
     header = _QUOTED.sub(lambda quoted: "" if quoted[0] == '""' else "?", ",".join(request.header("prefer")))
     preferences = (each.partition(";")[0].strip().lower() for each in header.split(","))
     return any(re.fullmatch(r"respond-async(\s*=)?", preference) for preference in preferences)
 
 
 def _payloads(source: Source, request: HttpRequest) -> list[object]:
-    """The commands that a webhook's events make; one that is not about the end of a conversation makes none.
+    """The command fields of a webhook's events, without ignored events.
 
     Raises:
         RequestRejected: the body is not what the source declares.
@@ -237,7 +237,7 @@ def _payload(request: HttpRequest) -> object:
     """The command in the body.
 
     Raises:
-        RequestRejected: there is none.
+        RequestRejected: there is no valid JSON.
     """
     if request.media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json")

@@ -161,7 +161,7 @@ def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url:
         "url": lambda: request.url(base_url).encode(),
         "body": request.body,
     }
-    # The odd pieces are the names between the braces.
+    # Every other piece is a placeholder's name.
     pieces = _PLACEHOLDER.split(proof.signed)
     return b"".join(fillers[each]() if index % 2 else each.encode() for index, each in enumerate(pieces))
 

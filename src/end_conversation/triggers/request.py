@@ -121,7 +121,7 @@ class HttpRequest:
         if base_url is not None:
             path = (self.route or "").replace("{source}", self.source or "")
         url = f"{base_url or f'https://{host}'}{path}" + (f"?{query}" if query else "")
-        # Without half of a surrogate pair, which no URL has and no signature is of.
+        # Replace lone surrogates, which no URL can contain.
         return url.encode(errors="replace").decode()
 
     @property

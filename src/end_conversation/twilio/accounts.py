@@ -1,4 +1,4 @@
-"""Which Twilio account a command belongs to, and the secret with that account's credentials."""
+"""The Twilio accounts that this deployment serves, each with its secret."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from end_conversation.twilio.transport import Connections
 
 KEPT = 100
-"""Accounts whose credentials and rate limits are kept at a time, the most recently used."""
+"""Accounts in memory at a time, the most recently used."""
 
 DEFAULT_SID_LIMIT = 2.0
 """Seconds to tell the default account's SID in, before a command is queued all the same."""
 
 
 class Accounts:
-    """The accounts of this deployment, each with its own secret and its own concurrency. Safe for threads.
+    """The accounts, each with its own credentials and concurrency limit. Thread-safe.
 
     Args:
-        config: names the secrets.
-        secrets_manager: where they are read.
+        config: has the names of the secrets.
+        secrets_manager: client to read them with.
         connections: to Twilio, shared by all accounts.
-        concurrency: requests of one account that may be in flight at once.
+        concurrency: requests of one account that may be in flight.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Accounts:
         self.default = self._account(config.twilio_secret_id, None)
 
     def get(self, account_sid: str | None, deadline: Deadline) -> Account:
-        """The account that a command names; the default one if it names none, or that one.
+        """The account that a command names, or else the default one.
 
         Raises:
-            AccountNotAllowed: this deployment works for the default account only.
-            CredentialsUnavailable: there is no telling, since a secret cannot be read.
+            AccountNotAllowed: this deployment serves the default account only.
+            CredentialsUnavailable: a secret that is needed to decide cannot be read.
         """
         if account_sid is None:
             return self.default
@@ -68,8 +68,8 @@ class Accounts:
                 return self.default
             if not has_others:
                 raise AccountNotAllowed("this deployment does not serve the account")
-        # The default account's trouble neither fails nor delays the others: for the sake of another account
-        # its secret is read only where that one has none of its own.
+        # The default account's trouble must not affect the others: read its secret only if the named account
+        # has none of its own.
         account = self._other(account_sid)
         try:
             account.credentials.get(deadline)
@@ -81,18 +81,18 @@ class Accounts:
         return account
 
     def check_allowed(self, account_sid: str | None, deadline: Deadline) -> None:
-        """Refuse an account that is none of this deployment's, if that can be told soon.
+        """Reject an account that this deployment does not serve, if this is quick to find out.
 
         Raises:
-            AccountNotAllowed: it works for the default account only.
+            AccountNotAllowed: this deployment serves the default account only.
         """
         if account_sid is not None and self._config.account_secret_prefix is None:
-            # Whoever carries the command out will be able to tell, or try again.
+            # The queue's consumer finds out, or retries.
             with suppress(CredentialsUnavailable):
                 self.get(account_sid, deadline.within(DEFAULT_SID_LIMIT))
 
     def _other(self, account_sid: str) -> Account:
-        # Twilio writes SIDs in lower case, and so are the names of the secrets.
+        # Twilio writes SIDs in lower case; secrets are named the same way.
         sid = account_sid[:2] + account_sid[2:].lower()
         with self._lock:
             account = self._others.pop(sid, None)
