@@ -11,7 +11,9 @@ from time import monotonic, sleep
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
+from botocore.loaders import create_loader
 from doubles import SecretsManager
 from hypothesis import HealthCheck, settings
 
@@ -135,6 +137,20 @@ def secret_text(**fields: str) -> str:
     )
 
 
+# Parsing AWS's models takes longer than most tests: it is done once.
+_LOADER = create_loader()
+_OWN_PATHS = len(_LOADER.search_paths)
+
+
+def _session() -> botocore.session.Session:
+    """A session that has read nothing of the environment yet."""
+    # Each session of boto3 adds its own.
+    del _LOADER.search_paths[_OWN_PATHS:]
+    session = botocore.session.Session()
+    session.register_component("data_loader", _LOADER)
+    return session
+
+
 def sample(name: str) -> Any:
     """The payload in events/."""
     return json.loads((EVENTS / f"{name}.json").read_text())
@@ -170,7 +186,7 @@ def environment(
         monkeypatch.setenv(name, value)
     _service.cache_clear()
     aws._clients.cache_clear()
-    boto3.setup_default_session()
+    boto3.setup_default_session(botocore_session=_session())
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()
     return monkeypatch

@@ -250,7 +250,7 @@ def test_a_bad_declaration_disables_itself_alone(
     assert {line["source"] for line in lines} == set(BROKEN)
     assert len(lines) == len(BROKEN)
     assert {line["level"] for line in lines} == {"ERROR"}
-    assert all(line["reason"] for line in lines)
+    assert all(line["detail"] for line in lines)
     assert function.metrics == {"SourcesInvalid": len(BROKEN), "ExecutionsEnded": 1}
     assert function(own({"flow_sid": FLOW_SID, "contact": CONTACT}))["statusCode"] == 200
     for name in BROKEN:
