@@ -71,6 +71,24 @@ class Page:
             f"no {text!r} in {selector}",
         )
 
+    def text(self, selector: str) -> str:
+        """What the first such element shows."""
+        return self._wait.until(
+            lambda driver: next((one.text for one in driver.find_elements("css selector", selector)), "")
+        )
+
+    def click(self, selector: str, text: str) -> None:
+        """Click such an element with this text, whenever there is one."""
+
+        def clicked(driver: webdriver.Chrome) -> bool:
+            for one in driver.find_elements("css selector", selector):
+                if one.text == text:
+                    one.click()
+                    return True
+            return False
+
+        self._wait.until(clicked)
+
     def try_out(self, operation: str) -> None:
         """Execute an operation of the API with the description's own example."""
         self.find(f"#operations-Commands-{operation} .opblock-summary-control").click()
@@ -96,11 +114,10 @@ def execution(api: Api) -> Execution:
 def test_a_button_ends_an_execution(page: Page, execution: Execution, way: str) -> None:
     """The table shows it ended, and the last request is shown with its answer, and a webhook's signature."""
     page.wait_for(f"#{execution.sid} .active", "active")
-    row = page.find(f"#{execution.sid}")
-    next(one for one in row.find_elements("tag name", "button") if one.text == way).click()
+    page.click(f"#{execution.sid} button", way)
     page.wait_for(f"#{execution.sid} .ended", "ended")
     page.wait_for("#exchange", "200 application/json")
-    assert ("webhook-signature: v1," in page.find("#exchange").text) == (way == "Webhook")
+    assert ("webhook-signature: v1," in page.text("#exchange")) == (way == "Webhook")
     assert execution.status == "ended"
 
 

@@ -18,7 +18,7 @@ from samcli.lib.package.utils import make_zip
 from samcli.yamlhelper import yaml_parse
 
 import build_artifact
-from local import rie, run, samples
+from local import poller, rie, run, samples
 from local.rie import Emulated
 from local.signing import renewed
 from local.stand_ins import StandIns, stand_ins
@@ -198,6 +198,7 @@ def test_samples(path: Path, artifact: Path, functions: Callable[[bool], Emulate
     seeded = samples.seed(around.studio, event)
 
     outcome = functions(samples.is_sweep(event)).invoke(event)
+    poller.poll(around, functions(False))
 
     expected, verdict = run.judge(outcome, seeded)
     assert expected, f"{verdict} {outcome}"

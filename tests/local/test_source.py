@@ -108,7 +108,7 @@ def test_a_declaration_that_cannot_be_used_is_told() -> None:
         (["local/webhook-secret.json", "events/source-zendesk-forged.json"], 1, "signature_unknown"),
         (["local/webhook-secret.json", "events/direct.json"], 1, "say which source it is for"),
         (["local/webhook-secret.json", "events/none.json"], 1, "No such file"),
-        (["events/direct.json", "events/source-zendesk.json"], 1, "holds no key"),
+        (["events/direct.json", "events/source-zendesk.json"], 1, "has neither keys nor sources"),
     ],
 )
 def test_command(arguments: list[str], status: int, told: str) -> None:

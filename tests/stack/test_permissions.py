@@ -16,7 +16,7 @@ from local import samples
 from local.signing import renewed
 from local.stand_ins import stand_ins
 
-SERVICES = {"secretsmanager": "secretsmanager", "AmazonSQS": "sqs"}
+SERVICES = {"secretsmanager": "secretsmanager", "AmazonSQS": "sqs", "AWSEvents": "events"}
 """IAM's names of services, by what their requests are called."""
 
 HANDLERS = {"EndConversationFunction": app.handler, "SweepFunction": sweep.handler}
@@ -96,4 +96,4 @@ def test_roles_allow_what_is_done(function_name: str, called: dict[str, set[str]
 def test_function_itself_sends_dead_letters(called: dict[str, set[str]]) -> None:
     """The function sends messages itself, and not only Lambda in its name; the sweep does not."""
     assert "sqs:SendMessage" in called["EndConversationFunction"]
-    assert called["SweepFunction"] == {"secretsmanager:GetSecretValue"}
+    assert called["SweepFunction"] == {"secretsmanager:GetSecretValue", "events:PutEvents"}

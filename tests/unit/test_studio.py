@@ -463,7 +463,7 @@ def test_a_connection_is_given_up_where_the_server_says_so(answer: bytes) -> Non
         connections = Connections(url, 1)
         for _ in range(2):
             with contextlib.suppress(ConnectionFailed):
-                connections.exchange("GET", "/", {}, "", 5.0)
+                connections.exchange("GET", "/", {}, None, 5.0)
     assert len(noted) == 2
 
 
