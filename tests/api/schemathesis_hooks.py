@@ -43,11 +43,12 @@ schemathesis.auth.set_from_requests(Token()).apply_to(path="/webhooks/{source}")
 
 
 @schemathesis.hook
-def map_body(_context: Any, body: Any) -> Any:
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     """Name accounts that there are: that there is no secret of another one is a 503, as it has to be."""
+    body = case.body
     if isinstance(body, dict) and re.fullmatch("AC[0-9a-fA-F]{32}", str(body.get("account_sid"))):
-        return body | {"account_sid": OTHER_ACCOUNT_SID if body["account_sid"] > "AC8" else ACCOUNT_SID}
-    return body
+        account_sid = OTHER_ACCOUNT_SID if len(str(body)) % 2 else ACCOUNT_SID
+        case.body = body | {"account_sid": account_sid}
 
 
 @schemathesis.hook

@@ -117,7 +117,7 @@ def test_a_command_may_be_accepted(api: Api, route: str) -> None:
     parameters = DESCRIPTION["paths"][route]["post"]["parameters"]
     assert {"$ref": "#/components/parameters/Prefer"} in parameters
     body = json.dumps(load(EVENTS / "direct.json")).encode()
-    headers = {"content-type": "application/json", "prefer": PARAMETERS["Prefer"]["example"]}
+    headers = {"content-type": "application/json", "prefer": PARAMETERS["Prefer"]["schema"]["examples"][0]}
     answer = requests.post(api.url + route, body, headers=headers | signing.signed(body), timeout=10)
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
     assert answer.json().keys() == {"status", "message_id"}

@@ -332,7 +332,8 @@ def test_the_default_account_fails_and_delays_no_other(
     commands = [one.command() for one in tenants]
     began = monotonic()
     assert not failed(function(batch(*commands)))
-    assert monotonic() - began < 1
+    # Nobody waited for the secret that hangs; what else there is takes time on a busy machine.
+    assert monotonic() - began < 5
     assert SECRET_ID not in secrets_manager.reads
 
 
