@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from local.aws import REGION
@@ -29,7 +29,7 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
     ).get("Messages")
     if not messages:
         return None
-    outcome = function.invoke({"Records": [_record(message) for message in messages]})
+    outcome = function.invoke(batch(messages))
     # Where there is no answer, all of them come again.
     if outcome.error is None:
         failed = {item["itemIdentifier"] for item in outcome.answer["batchItemFailures"]}
@@ -68,15 +68,24 @@ def polling(
         thread.join()
 
 
-def _record(message: Any) -> dict[str, Any]:  # noqa: ANN401 -- boto3's own type has all of it optional
+_ARN = f"arn:aws:sqs:{REGION}:123456789012:{QUEUE}"
+
+
+def batch(messages: Iterable[Any], queue_arn: str = _ARN) -> dict[str, Any]:
+    """Messages as Lambda's poller hands them to a function."""
     return {
-        "messageId": message["MessageId"],
-        "receiptHandle": message["ReceiptHandle"],
-        "body": message["Body"],
-        "attributes": message["Attributes"],
-        "messageAttributes": {},
-        "md5OfBody": message["MD5OfBody"],
-        "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:{QUEUE}",
-        "awsRegion": REGION,
+        "Records": [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "messageAttributes": {},
+                "md5OfBody": message["MD5OfBody"],
+                "eventSource": "aws:sqs",
+                "eventSourceARN": queue_arn,
+                "awsRegion": REGION,
+            }
+            for message in messages
+        ]
     }

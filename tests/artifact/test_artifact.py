@@ -178,7 +178,7 @@ def runtime(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def functions(artifact: Path, runtime: str, around: StandIns) -> Iterator[Callable[[bool], Emulated]]:
+def functions(artifact: Path, runtime: str, around: StandIns) -> Iterator[Callable[..., Emulated]]:
     """Both functions under the Runtime Interface Emulator; the argument chooses the one that sweeps."""
     with (
         Emulated(around.environment, path=artifact, python=runtime) as function,
@@ -186,19 +186,19 @@ def functions(artifact: Path, runtime: str, around: StandIns) -> Iterator[Callab
             around.environment, path=artifact, python=runtime, handler=rie.SWEEP_HANDLER, timeout=900
         ) as sweep,
     ):
-        yield lambda is_sweep: sweep if is_sweep else function
+        yield lambda is_sweep=False: sweep if is_sweep else function
 
 
 @needs_emulator
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
-def test_samples(path: Path, artifact: Path, functions: Callable[[bool], Emulated], around: StandIns) -> None:
+def test_samples(path: Path, artifact: Path, functions: Callable[..., Emulated], around: StandIns) -> None:
     """Every sample does what it should with nothing but the artifact, which stays as it was."""
     before = content(artifact)
     event = renewed(samples.load(path))
     seeded = samples.seed(around.studio, event)
 
     outcome = functions(samples.is_sweep(event)).invoke(event)
-    poller.poll(around, functions(False))
+    poller.poll(around, functions())
 
     expected, verdict = run.judge(outcome, seeded)
     assert expected, f"{verdict} {outcome}"

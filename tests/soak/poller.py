@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from local.aws import REGION
+from local.poller import batch
 from local.rie import Outcome
 from tests.soak.cloud import Cloud, Stack
 from tests.soak.ledger import Ledger
@@ -61,7 +61,7 @@ class Poller:
     def _work(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those messages that the function has done; of a batch whose answer makes no sense, none."""
         try:
-            outcome = self.sandbox.invoke(self._event(messages))
+            outcome = self.sandbox.invoke(batch(messages, self.stack.queue_arn))
         except (OSError, http.client.HTTPException):
             outcome = Outcome({"errorType": "Sandbox.Lost", "errorMessage": ""}, [])
         self.ledger.watch(outcome)
@@ -71,24 +71,6 @@ class Poller:
             self.ledger.count("batches without an answer")
             return []
         return [message for message in messages if message["MessageId"] not in failed]
-
-    def _event(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "Records": [
-                {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message["Attributes"],
-                    "messageAttributes": {},
-                    "md5OfBody": message["MD5OfBody"],
-                    "eventSource": "aws:sqs",
-                    "eventSourceARN": self.stack.queue_arn,
-                    "awsRegion": REGION,
-                }
-                for message in messages
-            ]
-        }
 
 
 def _failed(outcome: Outcome) -> set[str] | None:

@@ -12,6 +12,7 @@ from stack import template
 
 from end_conversation import app
 from end_conversation.aws import clients as aws
+from local.poller import batch
 from local.stand_ins import StandIns, stand_ins
 
 if TYPE_CHECKING:
@@ -53,26 +54,6 @@ class Stack:
             MaxNumberOfMessages=10,
         )
         return received.get("Messages", [])
-
-
-def batch(messages: "list[MessageTypeDef]") -> dict[str, Any]:
-    """The messages as Lambda's poller hands them to a function."""
-    return {
-        "Records": [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-                "messageAttributes": {},
-                "md5OfBody": message["MD5OfBody"],
-                "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:end-conversation-Queue",
-                "awsRegion": "us-east-1",
-            }
-            for message in messages
-        ]
-    }
 
 
 @pytest.fixture
