@@ -150,7 +150,7 @@ def test_who_is_not_the_source_is_refused(source: str | None) -> None:
 )
 def test_verify(verify: object, proof: Proof) -> None:
     """Each type with its defaults; headers in any case."""
-    keys = ["whsec_" + "A" * 32 + ":"] if proof.type == "basic" else ["A" * 32]
+    keys = ["user:" + "A" * 32] if proof.type == "basic" else ["A" * 32]
     assert parse_source("crm", TOKEN | {"verify": verify, "keys": keys}).proof == proof
 
 
@@ -163,7 +163,7 @@ INVALID: list[tuple[object, str]] = [
     (TOKEN | {"keys": KEY}, "keys must be an array"),
     (TOKEN | {"keys": [KEY, CANARY[:15]]}, "keys.1 must be longer than or equal to 16 characters"),
     (TOKEN | {"keys": [KEY, 7]}, "keys.1 must be a string"),
-    (TOKEN | {"keys": ["\ud800" * 16]}, "keys.0 must be Unicode"),
+    (TOKEN | {"keys": ["\ud800" * 16]}, "keys.0 must be Unicode, and not blank"),
     (TOKEN | {"verify": None}, "keys.0 must be the base64 of 24 bytes or more"),
     (TOKEN | {"verify": {"type": "basic"}}, "keys.0 must be user:password"),
     (TOKEN | {"key": CANARY}, "key is unknown"),
