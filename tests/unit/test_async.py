@@ -358,6 +358,15 @@ def test_a_queue_that_refuses(function: Function, sqs: Sqs, error: str, status: 
     assert not sqs.messages
 
 
+@pytest.mark.parametrize("answer", [{}, ["not", "an", "object"]])
+def test_a_queue_that_confirms_nothing(
+    function: Function, sqs: Sqs, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """200 without an id, or nothing that botocore can read: no defect of ours, and the caller asks again."""
+    monkeypatch.setattr(sqs, "carry_out", lambda _: answer)
+    assert "may have it" in unavailable(function, function(asked_for("http", command())))["detail"]
+
+
 @pytest.mark.parametrize(
     ("fault", "seconds"),
     [

@@ -115,6 +115,26 @@ def test_a_binary_secret_has_no_text() -> None:
     assert get(of_client(lambda **_: {"SecretBinary": b"x"}, str.upper)) == ""
 
 
+@pytest.mark.parametrize("text", [5, {"a": 1}, None])
+def test_a_text_that_is_none_is_like_an_empty_one(text: Any) -> None:
+    """Whatever answers in Secrets Manager's place."""
+    with pytest.raises(CredentialsUnavailable, match=r"^it is empty$"):
+        get(of_client(lambda **_: {"SecretString": text}))
+
+
+def test_an_answer_that_nobody_can_read_is_a_failing_service(
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON of another shape, at which botocore breaks: no answer of Secrets Manager, so it is bridged."""
+    bridged = Secret(aws.client("secretsmanager"), ID, parse, 300, 3600)
+    get(bridged)
+    monkeypatch.setattr(secrets_manager, "carry_out", lambda _: ["not", "an", "object"])
+    clock.now += 301
+    assert get(bridged) == "first"
+    with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager fails: AttributeError$"):
+        get(secret)
+
+
 def test_a_value_that_does_not_parse_is_a_failure(
     secret: Secret[str], secrets_manager: SecretsManager
 ) -> None:
