@@ -21,6 +21,7 @@ from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignatur
 from end_conversation.triggers.sources import (
     LARGEST_BODY,
     MOST_EVENTS,
+    MOST_SCANNED,
     WebhookSecret,
     parse_source,
     parse_webhook_secret,
@@ -410,6 +411,21 @@ def test_a_body_that_is_none_is_refused(body: str, media_type: str, complaint: s
     with pytest.raises(InvalidRequest, match=f"^{complaint}$") as refusal:
         events({}, body, media_type=media_type)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("when", "largest"),
+    [
+        ("a", LARGEST_BODY),
+        ("[?a == 'b'].c", MOST_SCANNED // 9),
+        ("[*].[" + ",".join(["[@]"] * 34) + "]", MOST_SCANNED // 70),
+    ],
+)
+def test_costly_expressions_get_smaller_bodies(when: str, largest: int) -> None:
+    """The last one would make almost two gigabytes of one megabyte."""
+    assert parse_source("crm", TOKEN | {"when": when}).largest_body == largest
+    with pytest.raises(InvalidRequest, match=f"^the body is larger than {largest} bytes$"):
+        events({"when": when}, "[" + "1," * (largest // 2) + "1]")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "multipart/form-data", "json"])
