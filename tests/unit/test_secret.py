@@ -161,6 +161,19 @@ def test_an_expired_value_serves_on_while_secrets_manager_fails(
     assert len(secrets_manager.reads) > reads
 
 
+def test_a_clock_that_was_set_back_prolongs_no_stale_use(
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
+) -> None:
+    """An hour back would have been an hour without asking Secrets Manager."""
+    get(secret)
+    secrets_manager.error = "InternalServiceError"
+    clock.now += 301
+    get(secret)
+    secrets_manager.error, secrets_manager.secrets[ID] = None, "second"
+    clock.now -= 3600
+    assert get(secret) == "second"
+
+
 def test_a_recovered_secrets_manager_is_noticed(
     secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
 ) -> None:

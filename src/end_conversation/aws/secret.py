@@ -119,7 +119,9 @@ class Secret(Generic[T]):
     def _usable(self) -> T | None:
         now = time.time()
         fresh = 0 <= now - self._read_at < self._max_age
-        return self._value if fresh or now < self._stale_until else None
+        # Both ways: a clock that was set back must not prolong anything.
+        stale = 0 < self._stale_until - now <= STALE_USE
+        return self._value if fresh or stale else None
 
     def _read(self, deadline: Deadline) -> CredentialsUnavailable | None:
         """Read the secret. The failure is returned, not raised: other threads may share it."""
