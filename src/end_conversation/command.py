@@ -90,13 +90,13 @@ def parse_json(text: str | bytes) -> object:
         raise InvalidRequest("the body is not JSON") from None
 
 
-def parse_date_time(value: str) -> datetime:
+def parse_date_time(value: object) -> datetime:
     """Parse an RFC 3339 date-time; a leap second becomes the second after it.
 
     Raises:
         ValueError: it is not one, or is outside Python's range of years.
     """
-    match = _DATE_TIME.fullmatch(value.upper())
+    match = _DATE_TIME.fullmatch(value.upper()) if isinstance(value, str) else None
     if not match:
         raise ValueError("not an RFC 3339 date-time")
     to_the_minute, second, rest = match.groups()

@@ -275,6 +275,21 @@ def test_the_twilio_secret_is_not_needed(
     assert function.metrics == {"CommandsQueued": 1}
 
 
+def test_many_commands_do_not_each_wait_for_the_twilio_secret(
+    function: Function, secrets_manager: SecretsManager, sqs: Sqs
+) -> None:
+    """Their sender would have given up."""
+    many = SOURCE | {"each": "[*]", "command": SOURCE["command"] | {"account_sid": "account"}}
+    secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps({"sources": {"crm": many}})
+    secrets_manager.delays[SECRET_ID] = 20
+    event = asked_for("source", command())
+    event["body"] = json.dumps([{"phone": CONTACT, "id": "7", "account": "AC" + "7" * 32}] * 10)
+    began = time.monotonic()
+    assert function(event, seconds=30)["statusCode"] == 202
+    assert time.monotonic() - began < 3.5
+    assert len(sqs.messages) == 10
+
+
 def test_no_secret_is_read_to_accept_a_command_without_an_account(
     function: Function, secrets_manager: SecretsManager
 ) -> None:
@@ -356,6 +371,15 @@ def test_a_queue_that_refuses(function: Function, sqs: Sqs, error: str, status: 
     line = unavailable(function, function(asked_for("source", command(conversation_id="case-1"))))
     assert line["conversation_id"] == "case-1"
     assert not sqs.messages
+
+
+@pytest.mark.parametrize("answer", [{}, ["not", "an", "object"]])
+def test_a_queue_that_confirms_nothing(
+    function: Function, sqs: Sqs, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """200 without an id, or nothing that botocore can read: no defect of ours, and the caller asks again."""
+    monkeypatch.setattr(sqs, "carry_out", lambda _: answer)
+    assert "may have it" in unavailable(function, function(asked_for("http", command())))["detail"]
 
 
 @pytest.mark.parametrize(

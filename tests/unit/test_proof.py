@@ -522,7 +522,11 @@ def test_keys_are_read_as_senders_write_them(kind: str, text: str, key: bytes) -
         ("standard", "!" * 40, "must be the base64 of 24 bytes or more"),
         ("standard", "\u00e9" * 40, "must be the base64 of 24 bytes or more"),
         ("basic", "username-and-password", "must be user:password"),
-        ("hmac", "\ud800" * 16, "must be Unicode"),
+        ("basic", "user-without-password:", "must be user:password"),
+        ("basic", "user-with-spaces:        ", "must be user:password"),
+        ("hmac", "\ud800" * 16, "must be Unicode, and not blank"),
+        ("hmac", " " * 16, "must be Unicode, and not blank"),
+        ("token", "\t" * 16, "must be Unicode, and not blank"),
     ],
 )
 def test_a_key_that_cannot_be_read_is_refused(kind: str, text: str, complaint: str) -> None:

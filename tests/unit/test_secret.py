@@ -115,6 +115,26 @@ def test_a_binary_secret_has_no_text() -> None:
     assert get(of_client(lambda **_: {"SecretBinary": b"x"}, str.upper)) == ""
 
 
+@pytest.mark.parametrize("text", [5, {"a": 1}, None])
+def test_a_text_that_is_none_is_like_an_empty_one(text: Any) -> None:
+    """Whatever answers in Secrets Manager's place."""
+    with pytest.raises(CredentialsUnavailable, match=r"^it is empty$"):
+        get(of_client(lambda **_: {"SecretString": text}))
+
+
+def test_an_answer_that_nobody_can_read_is_a_failing_service(
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON of another shape, at which botocore breaks: no answer of Secrets Manager, so it is bridged."""
+    bridged = Secret(aws.client("secretsmanager"), ID, parse, 300, 3600)
+    get(bridged)
+    monkeypatch.setattr(secrets_manager, "carry_out", lambda _: ["not", "an", "object"])
+    clock.now += 301
+    assert get(bridged) == "first"
+    with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager fails: AttributeError$"):
+        get(secret)
+
+
 def test_a_value_that_does_not_parse_is_a_failure(
     secret: Secret[str], secrets_manager: SecretsManager
 ) -> None:
@@ -139,6 +159,19 @@ def test_an_expired_value_serves_on_while_secrets_manager_fails(
     clock.now += 1
     assert get(secret) == "first"
     assert len(secrets_manager.reads) > reads
+
+
+def test_a_clock_that_was_set_back_prolongs_no_stale_use(
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
+) -> None:
+    """An hour back would have been an hour without asking Secrets Manager."""
+    get(secret)
+    secrets_manager.error = "InternalServiceError"
+    clock.now += 301
+    get(secret)
+    secrets_manager.error, secrets_manager.secrets[ID] = None, "second"
+    clock.now -= 3600
+    assert get(secret) == "second"
 
 
 def test_a_recovered_secrets_manager_is_noticed(

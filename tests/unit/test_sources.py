@@ -21,6 +21,7 @@ from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignatur
 from end_conversation.triggers.sources import (
     LARGEST_BODY,
     MOST_EVENTS,
+    MOST_SCANNED,
     WebhookSecret,
     parse_source,
     parse_webhook_secret,
@@ -150,7 +151,7 @@ def test_who_is_not_the_source_is_refused(source: str | None) -> None:
 )
 def test_verify(verify: object, proof: Proof) -> None:
     """Each type with its defaults; headers in any case."""
-    keys = ["whsec_" + "A" * 32 + ":"] if proof.type == "basic" else ["A" * 32]
+    keys = ["user:" + "A" * 32] if proof.type == "basic" else ["A" * 32]
     assert parse_source("crm", TOKEN | {"verify": verify, "keys": keys}).proof == proof
 
 
@@ -163,7 +164,7 @@ INVALID: list[tuple[object, str]] = [
     (TOKEN | {"keys": KEY}, "keys must be an array"),
     (TOKEN | {"keys": [KEY, CANARY[:15]]}, "keys.1 must be longer than or equal to 16 characters"),
     (TOKEN | {"keys": [KEY, 7]}, "keys.1 must be a string"),
-    (TOKEN | {"keys": ["\ud800" * 16]}, "keys.0 must be Unicode"),
+    (TOKEN | {"keys": ["\ud800" * 16]}, "keys.0 must be Unicode, and not blank"),
     (TOKEN | {"verify": None}, "keys.0 must be the base64 of 24 bytes or more"),
     (TOKEN | {"verify": {"type": "basic"}}, "keys.0 must be user:password"),
     (TOKEN | {"key": CANARY}, "key is unknown"),
@@ -410,6 +411,21 @@ def test_a_body_that_is_none_is_refused(body: str, media_type: str, complaint: s
     with pytest.raises(InvalidRequest, match=f"^{complaint}$") as refusal:
         events({}, body, media_type=media_type)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("when", "largest"),
+    [
+        ("a", LARGEST_BODY),
+        ("[?a == 'b'].c", MOST_SCANNED // 9),
+        ("[*].[" + ",".join(["[@]"] * 34) + "]", MOST_SCANNED // 70),
+    ],
+)
+def test_costly_expressions_get_smaller_bodies(when: str, largest: int) -> None:
+    """The last one would make almost two gigabytes of one megabyte."""
+    assert parse_source("crm", TOKEN | {"when": when}).largest_body == largest
+    with pytest.raises(InvalidRequest, match=f"^the body is larger than {largest} bytes$"):
+        events({"when": when}, "[" + "1," * (largest // 2) + "1]")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "multipart/form-data", "json"])

@@ -12,7 +12,9 @@ from conftest import FLOW_SID, SECRET_ID, Context, Function, sample, secret_text
 from doubles import SecretsManager
 from moto.server import ThreadedMotoServer
 
+from end_conversation.command import Command
 from end_conversation.errors import InvalidRequest
+from end_conversation.triggers.direct import request_of
 from end_conversation.twilio import account as account_module
 from local.studio import Studio
 
@@ -128,6 +130,29 @@ def test_what_can_never_succeed_is_dead_lettered_at_once(
     assert letter.message_attributes["code"]["StringValue"] == code
     assert letter.message_attributes["message_id"]["StringValue"] == "m0"
     assert logged(function, "message_dead_lettered") == {"message_id": "m0", "code": code}
+
+
+def nested(depth: int, **more: Any) -> Any:
+    """More levels than Python has stack frames; newer versions decode them from JSON."""
+    value: Any = []
+    for _ in range(depth):
+        value = more | {"requestPayload": value} if more else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        nested(5000, requestContext={"functionArn": ""}, timestamp="2026-03-02T09:41:07Z"),
+        {"requestContext": {"functionArn": ""}, "timestamp": nested(5000)},
+        {"detail-type": "EndConversation", "time": nested(5000), "detail": {}},
+    ],
+    ids=["records", "timestamp", "time"],
+)
+def test_whatever_is_nested_is_an_invalid_command(payload: Any) -> None:
+    """And no defect of ours, for which the message would come again until its receives are used up."""
+    with pytest.raises(InvalidRequest):
+        Command.parse(*request_of(payload))
 
 
 def test_what_may_still_succeed_is_not_dead_lettered(

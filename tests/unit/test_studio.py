@@ -509,6 +509,20 @@ def test_an_answer_without_measure_is_none(end: End, studio: Studio) -> None:
         assert str(failure(end)) == "the connection to Twilio failed: OSError"
 
 
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"Content-Length: %d\r\n\r\n" % 2**62, "MemoryError"),
+        (b"Content-Length: %d\r\n\r\n" % 2**80, "OverflowError"),
+        (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 2**80, "OverflowError"),
+    ],
+)
+def test_an_answer_that_announces_the_impossible_is_none(head: bytes, kind: str) -> None:
+    """It is Twilio's failure, and no defect of ours."""
+    with server_that_sends(b"HTTP/1.1 200 OK\r\n" + head) as url, pytest.raises(ConnectionFailed, match=kind):
+        Connections(url, 1).exchange("GET", "/", {}, None, 5.0)
+
+
 def test_an_answer_that_is_cut_short_is_none(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from end_conversation.aws.clients import CALL_LIMIT, client
 from end_conversation.deadline import call_within
@@ -36,11 +36,11 @@ def send(queue_url: str, body: str, deadline: Deadline, **attributes: str) -> st
                 },
             ),
         )
+        return answer["MessageId"]
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "no error code")
         raise QueueUnavailable(f"SQS refuses the message: {code}") from error
-    except (BotoCoreError, TimeoutError) as error:
+    except Exception as error:  # botocore raises anything for a response that it cannot read
         raise QueueUnavailable(
             f"SQS does not confirm the message, and may have it: {type(error).__name__}"
         ) from error
-    return answer["MessageId"]

@@ -8,7 +8,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from end_conversation.aws.clients import CALL_LIMIT
 from end_conversation.deadline import Deadline, call_within
@@ -119,7 +119,9 @@ class Secret(Generic[T]):
     def _usable(self) -> T | None:
         now = time.time()
         fresh = 0 <= now - self._read_at < self._max_age
-        return self._value if fresh or now < self._stale_until else None
+        # Both ways: a clock that was set back must not prolong anything.
+        stale = 0 < self._stale_until - now <= STALE_USE
+        return self._value if fresh or stale else None
 
     def _read(self, deadline: Deadline) -> CredentialsUnavailable | None:
         """Read the secret. The failure is returned, not raised: other threads may share it."""
@@ -148,12 +150,13 @@ class Secret(Generic[T]):
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "no error code")
             raise CredentialsUnavailable(f"Secrets Manager refuses the secret: {code}") from error
-        except BotoCoreError as error:
-            raise CredentialsUnavailable(f"Secrets Manager fails: {type(error).__name__}") from error
         except TimeoutError as error:
             raise CredentialsUnavailable("Secrets Manager does not answer in time") from error
+        except Exception as error:  # botocore raises anything for a response that it cannot read
+            raise CredentialsUnavailable(f"Secrets Manager fails: {type(error).__name__}") from error
+        text = answer.get("SecretString")
         try:
-            return self._parse(answer.get("SecretString", ""))
+            return self._parse(text if isinstance(text, str) else "")
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
 
@@ -173,7 +176,8 @@ def _is_service_failure(cause: BaseException | None) -> bool:
     https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
     """
     if not isinstance(cause, ClientError):
-        return isinstance(cause, (BotoCoreError, TimeoutError))
+        # The parser's errors have no cause.
+        return cause is not None
     status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = cause.response.get("Error", {}).get("Code", "")
     return status >= _SERVER_ERROR or "Throttl" in code or code in ("InternalServiceError", "InternalFailure")

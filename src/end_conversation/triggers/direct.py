@@ -48,13 +48,14 @@ def request_of(payload: object, sent_at: datetime | None = None) -> Request:
     Raises:
         InvalidRequest: the payload's own time is invalid, so `occurred_at` has no upper limit.
     """
-    if is_failure_record(payload):
+    # A loop: records can be nested as deeply as JSON can, by whoever writes the message.
+    while is_failure_record(payload):
         try:
-            failed_at = parse_date_time(str(payload.get("timestamp")))
+            sent_at = parse_date_time(payload.get("timestamp"))
         except ValueError:
             error = FieldError("timestamp", "must be an RFC 3339 date-time")
             raise InvalidRequest.of_fields(error) from None
-        return request_of(payload.get("requestPayload"), failed_at)
+        payload = payload.get("requestPayload")
     if eventbridge.is_event(payload):
         request = eventbridge.request_of(payload)
         return request._replace(sent_at=request.sent_at or sent_at)

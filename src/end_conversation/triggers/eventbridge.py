@@ -41,6 +41,6 @@ def request_of(event: dict[str, Any]) -> Request:
     """
     time = event.get("time")
     try:
-        return Request(event.get("detail"), None if time is None else parse_date_time(str(time)))
+        return Request(event.get("detail"), None if time is None else parse_date_time(time))
     except ValueError:
         raise InvalidRequest.of_fields(FieldError("time", "must be an RFC 3339 date-time")) from None

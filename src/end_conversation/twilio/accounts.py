@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 KEPT = 100
 """Accounts in memory at a time, the most recently used."""
 
-DEFAULT_SID_LIMIT = 2.0
-"""Seconds to tell the default account's SID in, before a command is queued all the same."""
-
 
 class Accounts:
     """The accounts, each with its own credentials and concurrency limit. Thread-safe.
@@ -81,7 +78,7 @@ class Accounts:
         return account
 
     def check_allowed(self, account_sid: str | None, deadline: Deadline) -> None:
-        """Reject an account that this deployment does not serve, if this is quick to find out.
+        """Reject an account that this deployment does not serve, if this can be found out in time.
 
         Raises:
             AccountNotAllowed: this deployment serves the default account only.
@@ -89,7 +86,7 @@ class Accounts:
         if account_sid is not None and self._config.account_secret_prefix is None:
             # The queue's consumer finds out, or retries.
             with suppress(CredentialsUnavailable):
-                self.get(account_sid, deadline.within(DEFAULT_SID_LIMIT))
+                self.get(account_sid, deadline)
 
     def _other(self, account_sid: str) -> Account:
         # Twilio writes SIDs in lower case; secrets are named the same way.

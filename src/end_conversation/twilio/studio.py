@@ -152,7 +152,7 @@ def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExe
     if not is_same_sid(item.get("flow_sid", flow_sid), flow_sid) or item.get("status") != "active":
         return None
     try:
-        if parse_date_time(str(created)).replace(microsecond=0) > until:
+        if parse_date_time(created).replace(microsecond=0) > until:
             return None
     except ValueError:
         return None

@@ -98,7 +98,8 @@ class Connections:
             raise ConnectionFailed(type(error).__name__) from None
         except UrllibTimeoutError:
             raise TimeoutError from None
-        except (HTTPError, HTTPException, OSError, ValueError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError, MemoryError, OverflowError) as error:
+            # The last two if the server announces more than could ever be read.
             # Without its cause, whose message may contain what the server sent.
             cause = next((arg for arg in error.args if isinstance(arg, Exception)), error)
             raise ConnectionFailed(type(cause).__name__) from None
