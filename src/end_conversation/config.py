@@ -100,10 +100,13 @@ class Config:
 
 
 def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
-    value = environ.get(name, "").strip() or None
-    if value is not None and not _QUEUE_URL.fullmatch(value):
-        raise ConfigurationError(f"{name} is not the URL of a queue")
-    return value
+    value = environ.get(name, "").strip()
+    if not value or _QUEUE_URL.fullmatch(value):
+        return value or None
+    if environ.get("AWS_SAM_LOCAL") == "true":
+        # `sam local` sets the queue's name in the template where nobody names a queue.
+        return None
+    raise ConfigurationError(f"{name} is not the URL of a queue")
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:

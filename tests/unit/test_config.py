@@ -142,3 +142,11 @@ def test_allowed_flows(value: str, allowed: set[str] | None) -> None:
     """A list without a valid SID allows nothing: it was meant to restrict."""
     found = read(ALLOWED_FLOW_SIDS=value).allowed_flow_sids
     assert found == (allowed if allowed is None else {sid.lower() for sid in allowed})
+
+
+@pytest.mark.parametrize("name", ["QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
+def test_sam_local_names_no_queue(name: str) -> None:
+    """It gives the template's name of the queue, which is no queue on this machine."""
+    assert read(**{name: "Queue", "AWS_SAM_LOCAL": "true"}) == read()
+    with pytest.raises(ConfigurationError, match=f"^{name} is not the URL of a queue$"):
+        read(**{name: "Queue"})
