@@ -56,8 +56,11 @@ def find_interpreter() -> str | None:
     """A CPython of the runtime's version: $PYTHON313, or one on the PATH or in pyenv."""
     named = os.environ.get("PYTHON313")
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
-    installed = [f"python{RUNTIME}", *map(str, sorted(pyenv.glob(f"versions/{RUNTIME}.*/bin/python")))]
-    found = next(filter(_is_runtime, [named] if named else installed), None)
+    installed = [
+        shutil.which(f"python{RUNTIME}"),
+        *map(str, sorted(pyenv.glob(f"versions/{RUNTIME}.*/bin/python"))),
+    ]
+    found = next(filter(_is_runtime, filter(None, [named] if named else installed)), None)
     if named and not found:
         sys.exit(f"PYTHON313={named} is not CPython {RUNTIME}")
     return found
