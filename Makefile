@@ -36,7 +36,7 @@ test: $(VENV)/.ready ## the tests
 fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage (SECONDS=60 for each; minutes)
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS))
 
-mutate: $(VENV)/mutmut/.ready ## change the package in every small way, and list what no test notices (half an hour)
+mutate: $(VENV)/mutmut/.ready ## change the package in every small way, and list what no test notices (many hours; MUTANTS=… for a part)
 	@$(if $(MUTANTS),,rm -rf mutants)
 	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut run $(MUTANTS)
 	@PYTHONPATH=$(VENV)/mutmut $(VENV)/mutmut/bin/mutmut results | { grep -v 'not checked' || echo 'every change was noticed'; }
