@@ -249,8 +249,8 @@ def function(
         handler: As for ``Emulated``.
         timeout: As for ``Emulated``.
     """
-    if missing := _missing():
-        note = f"the handler runs in this process, not under Lambda's Runtime Interface Emulator: {missing}"
+    if reason := missing():
+        note = f"the handler runs in this process, not under Lambda's Runtime Interface Emulator: {reason}"
         with InProcess(environment, handler=handler, timeout=timeout, note=note) as in_process:
             yield in_process
         return
@@ -258,7 +258,8 @@ def function(
         yield emulated
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Why the emulator cannot run here, if it cannot."""
     if sys.platform != "linux":
         return f"it does not run on {platform.system()}"
     if not _emulator():
@@ -281,7 +282,7 @@ def _executable(directory: Path) -> Path:
     """The emulator, copied where an installer lost its executable bit."""
     binary = _emulator()
     if binary is None:
-        raise RuntimeError(f"no Runtime Interface Emulator: {_missing()}")
+        raise RuntimeError(f"no Runtime Interface Emulator: {missing()}")
     if not os.access(binary, os.X_OK):
         binary = Path(shutil.copy(binary, directory))
         binary.chmod(0o700)

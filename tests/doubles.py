@@ -3,6 +3,7 @@
 import json
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -20,7 +21,7 @@ class Refusal(NamedTuple):
     status: int = 400
 
 
-class Service:
+class Service(ABC):
     """A service of AWS that speaks JSON, over HTTP on loopback; it fails as told.
 
     Attributes:
@@ -65,9 +66,9 @@ class Service:
         self._server.server_close()
         self._thread.join()
 
+    @abstractmethod
     def carry_out(self, request: Json) -> Json | Refusal:
         """The right answer to a request."""
-        raise NotImplementedError
 
     def delay_of(self, request: Json) -> float:  # noqa: ARG002 - some services look at it
         """Seconds that this request waits, if it is one of those that go wrong."""

@@ -31,7 +31,7 @@ FUNCTIONS = [
 ]
 
 # Lambda's runtime client installs on Linux only, and so in CI, where nothing is skipped.
-needs_emulator = pytest.mark.skipif(bool(rie._missing()), reason=f"no emulator: {rie._missing()}")
+needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
 
 @pytest.fixture(scope="module")

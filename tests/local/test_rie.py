@@ -12,7 +12,7 @@ from local import rie
 from local.rie import Emulated, InProcess
 
 # On macOS and Windows Lambda's runtime client does not install; on Linux, and so in CI, nothing is left out.
-needs_emulator = pytest.mark.skipif(bool(rie._missing()), reason=f"no emulator: {rie._missing()}")
+needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
 HANDLER = """
 import json, os, sys, time

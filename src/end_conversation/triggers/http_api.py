@@ -140,7 +140,7 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
         raise MethodNotAllowed("the route accepts POST only")
     if request.route == ROUTE:
         return None
-    # Sources need JMESPath; ordinary commands should not wait for its import.
+    # Only webhooks need proofs and sources; other commands should not wait for their import.
     from end_conversation.triggers import webhook  # noqa: PLC0415 - see above
 
     config = invocation.service.config
