@@ -31,7 +31,7 @@ build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sam build
 
 test: $(VENV)/.ready ## the tests
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 fuzz: $(VENV)/.ready ## every entry, fed with anything, also guided by coverage (SECONDS=60 for each; minutes)
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS))
