@@ -17,16 +17,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from end_conversation.command import Command
-from end_conversation.errors import EndConversationError, InvalidRequest
-from end_conversation.triggers.proof import (
+from end_conversation.errors import EndConversationError, InvalidRequest, InvalidSignature
+from end_conversation.http_request import FORM, HttpRequest
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks.proofs import (
     form_fields,
     sign_hmac,
     sign_standard,
     sign_twilio,
     signed_content,
 )
-from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignature
-from end_conversation.triggers.sources import Source, WebhookSecret, parse_webhook_secret
+from end_conversation.webhooks.sources import Source, WebhookSecret, parse_webhook_secret
 from local.terminal import styled
 
 _BASE_URL = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"
@@ -38,7 +39,7 @@ class Unusable(Exception):
 
 def explain(secret: WebhookSecret, event: dict[str, Any], base_url: str | None) -> Iterator[tuple[bool, str]]:
     """What the source of an event makes of it, line by line, each with whether it is as it should be."""
-    request = HttpRequest(event)
+    request = to_http_request(event)
     for name, reason in secret.invalid.items():
         yield False, f"source   {name} cannot be used: {reason}"
     source = secret.sources.get(request.source or "")

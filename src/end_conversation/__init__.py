@@ -3,12 +3,13 @@
 The modules in the order of an event's way; each imports only what is below it:
 
 app, sweep                      the Lambda handlers
-triggers/                       AWS's event formats, HTTP, signatures, sources
-sweeper                         the sweep
+triggers/                       AWS's event formats and the answers they expect
+webhooks/                       other systems' webhooks: proofs, sources, expressions, presets
+stuck                           the sweep: finds and ends stuck Executions
 invocation                      one invocation: carries out commands; logs, counts, publishes outcomes
 service, outcome, command       the core: ending what a command names, what came of it, the command
 twilio/                         Twilio's Studio API: credentials, HTTP, rate limits
 aws/                            AWS's APIs: clients, secrets, queues, events
-config, schema, observability, deadline, errors
+config, schema, http_request, observability, deadline, errors
                                 the foundation
 """

@@ -67,6 +67,16 @@ class Command:
         occurred_at = given.pop("occurred_at")
         return cls(**given, occurred_at=min(parse_date_time(occurred_at), latest) if occurred_at else latest)
 
+    def log_fields(self) -> dict[str, str | None]:
+        """What log lines have of it: never the contact."""
+        return {
+            "flow_sid": self.flow_sid,
+            "execution_sid": self.execution_sid,
+            "account_sid": self.account_sid,
+            "conversation_id": self.conversation_id,
+            "reason": self.reason,
+        }
+
     def to_json(self) -> dict[str, str]:
         """The command as JSON, with `occurred_at` resolved."""
         given = {name: getattr(self, name) for name in SCHEMA["properties"]}

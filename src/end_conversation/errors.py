@@ -75,10 +75,47 @@ class AccountNotAllowed(RequestRejected):
     code = "account_not_allowed"
 
 
+class UnsupportedMediaType(RequestRejected):
+    """The route does not accept the body's content type."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidSignature(RequestRejected):
+    """A webhook has no valid proof of its sender; only the log says why.
+
+    Attributes:
+        cause: one of ours, nothing that the sender chose.
+    """
+
+    code = "invalid_signature"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("the request has no valid signature")
+        self.cause = cause
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The cause."""
+        return {"cause": self.cause}
+
+    @property
+    def is_by_secret(self) -> bool:
+        """Whether a newer secret might accept the request: nothing else is wrong with it."""
+        return self.cause in ("signature_unknown", "source_unknown")
+
+
 class QueueUnavailable(EndConversationError):
     """SQS did not accept a command for later; the caller has to retry."""
 
     code = "queue_unavailable"
+
+
+class CredentialsUnavailable(EndConversationError):
+    """A secret cannot be read, or is incomplete."""
+
+    code = "credentials_unavailable"
+    metric = "CredentialsUnavailable"
 
 
 class TwilioFailure(EndConversationError):
@@ -125,13 +162,6 @@ class ExecutionNotFound(TwilioFailure):
     permanent = True
 
 
-class CredentialsUnavailable(TwilioFailure):
-    """A secret cannot be read, or is incomplete."""
-
-    code = "credentials_unavailable"
-    metric = "CredentialsUnavailable"
-
-
 class CredentialsRejected(TwilioFailure):
     """Twilio returns 403, or 401 even after the secret was read again."""
 
@@ -160,14 +190,15 @@ class TwilioThrottled(TwilioFailure):
     metric = "TwilioThrottled"
 
 
-WORST_FIRST = (CredentialsRejected, CredentialsUnavailable, TwilioError, TwilioTimeout, TwilioThrottled)
-"""Which of several failures is reported: the one most likely to affect the next command too."""
+BY_SEVERITY = (TwilioThrottled, TwilioTimeout, TwilioError, CredentialsUnavailable, CredentialsRejected)
+"""Failures of several Executions, the most serious last: the most likely to affect the next command, too."""
 
 
-def badness(error: EndConversationError) -> tuple[int, int]:
-    """A failure's position in WORST_FIRST; one that is not in it comes first.
+def severity(error: EndConversationError) -> tuple[int, int]:
+    """A sort key: the more serious of two failures has the higher one.
 
-    Of several of a kind, the one with the longest Retry-After comes first.
+    A failure that is not in BY_SEVERITY is the most serious. Of several of a kind, the one with the longest
+    Retry-After is.
     """
-    place = next((n for n, kind in enumerate(WORST_FIRST) if isinstance(error, kind)), -1)
-    return place, -(getattr(error, "retry_after", None) or 0)
+    rank = next((n for n, kind in enumerate(BY_SEVERITY) if isinstance(error, kind)), len(BY_SEVERITY))
+    return rank, getattr(error, "retry_after", None) or 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NOT_ENDED = "conversation_not_ended"
 
-MOST_RETRIES = 10
+MAX_LOGGED_RETRIES = 10
 """Failed attempts in one log line."""
 
 
@@ -82,35 +82,35 @@ class Invocation:
         """
         return self._service()
 
-    def carry_out(self, load: Callable[[], Request], **keys: Any) -> Outcome:  # noqa: ANN401 - any JSON
+    def carry_out(self, load: Callable[[], Request], **fields: Any) -> Outcome:  # noqa: ANN401 - any JSON
         """Carry out a command; log and count the outcome.
 
         Args:
             load: returns what the trigger delivered, or raises RequestRejected.
-            keys: further keys for the log lines.
+            fields: further fields for the log lines.
         """
         command: Command | None = None
         retries: Retries = []
         try:
-            with self.reporting(keys, retries=retries):
+            with self.reporting(fields, retries=retries):
                 command = Command.parse(*load())
-                keys |= keys_of(command)
+                fields |= command.log_fields()
                 each = self.service.end_conversation(command, self.deadline, retries)
         except EndConversationError as error:
             return Outcome(command, error=error)
         outcome = Outcome.of(command, each)
         ended = len(outcome.executions) - outcome.already_ended
-        keys |= {"ended": ended, "already_ended": outcome.already_ended}
+        fields |= {"ended": ended, "already_ended": outcome.already_ended}
         if ended:
             count("ExecutionsEnded", ended)
         if outcome.already_ended:
             count("ExecutionsAlreadyEnded", outcome.already_ended)
         if command.execution_sid is None:
-            keys["execution_sids"] = [execution.sid for execution in outcome.executions]
+            fields["execution_sids"] = [execution.sid for execution in outcome.executions]
         for one in outcome.failed:
-            self.report(one.error, keys | {"execution_sid": one.sid, "retries": one.retries})
+            self.report(one.error, fields | {"execution_sid": one.sid, "retries": one.retries})
         if outcome.error is None:
-            logger.info("conversation_ended", extra=self.named(keys | {"retries": retries}))
+            logger.info("conversation_ended", extra=self.log_fields(fields | {"retries": retries}))
         return outcome
 
     def publish_later(self, outcome: Outcome, source: str | None = None) -> None:
@@ -128,51 +128,40 @@ class Invocation:
     def publish(self) -> None:
         """Publish the events; failures are logged and counted, and change nothing else."""
         if self._bus is not None and self._events:
-            publish(self._bus, self._events, self._publish_by.within(PUBLISHING_LIMIT), self.named({}))
+            publish(self._bus, self._events, self._publish_by.within(PUBLISHING_LIMIT), self.log_fields({}))
 
     @contextmanager
     def reporting(
-        self, keys: dict[str, Any], message: str = NOT_ENDED, retries: Retries | None = None
+        self, fields: dict[str, Any], message: str = NOT_ENDED, retries: Retries | None = None
     ) -> Iterator[None]:
         """Log and count a failure and raise it again; an unexpected exception becomes an InternalError.
 
         Args:
-            keys: further keys for the log line; may grow in the meantime.
+            fields: further fields for the log line; may grow in the meantime.
             message: of the log line.
             retries: the failed attempts before it; may grow in the meantime.
         """
         try:
             yield
         except EndConversationError as error:
-            self.report(error, keys | {"retries": retries or []}, message)
+            self.report(error, fields | {"retries": retries or []}, message)
             raise
         except Exception as defect:  # noqa: BLE001 - becomes a response; one record must not fail the others
             # An unexpected exception's message may contain anything; its location says enough.
             frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
             unexpected = InternalError(f"unexpected {type(defect).__name__}")
-            self.report(unexpected, keys | {"frames": frames}, message)
+            self.report(unexpected, fields | {"frames": frames}, message)
             raise InternalError("the function has a defect; its log has the details") from None
 
-    def report(self, error: EndConversationError, keys: dict[str, Any], message: str = NOT_ENDED) -> None:
+    def report(self, error: EndConversationError, fields: dict[str, Any], message: str = NOT_ENDED) -> None:
         """Log and count a failure."""
         if error.metric:
             count(error.metric)
         log = logger.warning if error.permanent else logger.error
-        log(message, extra=self.named(keys | {"code": error.code, "detail": str(error)} | error.facts))
+        log(message, extra=self.log_fields(fields | {"code": error.code, "detail": str(error)} | error.facts))
 
-    def named(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """The keys that have a value, and the invocation's own."""
-        named = {"trigger": self.trigger, "function_request_id": self._request_id} | keys
-        named["retries"] = named.get("retries", [])[:MOST_RETRIES] or None
-        return {key: value for key, value in named.items() if value is not None}
-
-
-def keys_of(command: Command) -> dict[str, Any]:
-    """The keys of a command for log lines; never the contact."""
-    return {
-        "flow_sid": command.flow_sid,
-        "execution_sid": command.execution_sid,
-        "account_sid": command.account_sid,
-        "conversation_id": command.conversation_id,
-        "reason": command.reason,
-    }
+    def log_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields that have a value, and the invocation's own."""
+        fields = {"trigger": self.trigger, "function_request_id": self._request_id} | fields
+        fields["retries"] = fields.get("retries", [])[:MAX_LOGGED_RETRIES] or None
+        return {key: value for key, value in fields.items() if value is not None}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from end_conversation.command import format_date_time
-from end_conversation.errors import badness
+from end_conversation.errors import severity
 
 if TYPE_CHECKING:
     from end_conversation.command import Command
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from end_conversation.twilio.account import Retries
     from end_conversation.twilio.studio import EndedExecution
 
-MOST_IN_EVENT = 1000
+MAX_IN_EVENT = 1000
 """Executions of each kind in an outcome event: 62 bytes each, half of an entry's 256 KB together."""
 
 
@@ -56,7 +56,7 @@ class Outcome:
             command,
             tuple(one for one in each if not isinstance(one, FailedExecution)),
             failed,
-            min((one.error for one in failed), key=badness, default=None),
+            max((one.error for one in failed), key=severity, default=None),
         )
 
     @property
@@ -72,9 +72,9 @@ class Outcome:
         """
         if self.error is not None:
             raise self.error
-        return self.told()
+        return self.to_dict()
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The ended Executions, as in the result; docs/calling.md describes it."""
         if self.command is None:
             return {}
@@ -103,11 +103,9 @@ class Outcome:
                 "account_sid": command.account_sid,
                 "conversation_id": command.conversation_id,
                 "occurred_at": format_date_time(command.occurred_at),
-                "executions": [
-                    {"sid": one.sid, "status": "ended"} for one in self.executions[:MOST_IN_EVENT]
-                ],
+                "executions": [{"sid": one.sid, "status": "ended"} for one in self.executions[:MAX_IN_EVENT]],
                 "already_ended": self.already_ended,
-                "failed": self.failures()[:MOST_IN_EVENT] or None,
+                "failed": self.failures()[:MAX_IN_EVENT] or None,
             }
             if self.error is not None and command.execution_sid is not None:
                 detail["failed"] = [{"sid": command.execution_sid, "code": self.error.code}]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from end_conversation.invocation import Invocation
 from end_conversation.observability import metrics_of
 from end_conversation.service import Service
-from end_conversation.sweeper import CONCURRENCY, Sweep, Sweeper
+from end_conversation.stuck import CONCURRENCY, Sweep, Sweeper
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

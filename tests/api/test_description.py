@@ -20,8 +20,8 @@ from referencing.jsonschema import DRAFT202012
 from served import ROOT, Api, serving
 
 from end_conversation.command import SCHEMA
+from end_conversation.http_request import SOURCE_NAME
 from end_conversation.triggers.http_api import ROUTE, SOURCE_ROUTE, STATUS, WEBHOOK_ROUTE
-from end_conversation.triggers.request import SOURCE_NAME
 from local import gateway, signing
 from local.samples import EVENTS, load
 

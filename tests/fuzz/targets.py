@@ -163,8 +163,8 @@ def declarations(handler: str | None) -> Iterator[Target]:
         # Through the handler, one secret would last for a minute.
         from end_conversation.command import Command  # noqa: PLC0415 -- imported by now, with its coverage
         from end_conversation.errors import EndConversationError  # noqa: PLC0415 -- the same
-        from end_conversation.triggers.request import HttpRequest  # noqa: PLC0415 -- the same
-        from end_conversation.triggers.sources import parse_webhook_secret  # noqa: PLC0415 -- the same
+        from end_conversation.triggers.api_gateway import to_http_request  # noqa: PLC0415 -- the same
+        from end_conversation.webhooks.sources import parse_webhook_secret  # noqa: PLC0415 -- the same
 
         def check(given: tuple[str, str]) -> str:
             text, body = given
@@ -178,7 +178,7 @@ def declarations(handler: str | None) -> Iterator[Target]:
             came = "invalid" if secret.invalid else "only keys"
             for name, source in secret.sources.items():
                 came = "no command"
-                request = HttpRequest(sources.webhook(name, body))
+                request = to_http_request(sources.webhook(name, body))
                 try:
                     for payload in source.events(request):
                         if payload is not None:

@@ -293,7 +293,7 @@ def world(handler: str | None = None, environment: Mapping[str, str] | None = No
         sys.stdout = sys.stderr = _output
         handlers = _imported(handler or HANDLER), _imported(SWEEP_HANDLER)
         # The handler imports it with the first webhook, and atheris writes a line about each module.
-        importlib.import_module("end_conversation.triggers.webhook")
+        importlib.import_module("end_conversation.webhooks.verifier")
         yield World(around, *handlers)
 
 

@@ -11,7 +11,7 @@ from stack import of_type, template
 from end_conversation import app, sweep
 from end_conversation.aws import clients as aws
 from end_conversation.errors import EndConversationError
-from end_conversation.triggers import webhook
+from end_conversation.webhooks import verifier
 from local import samples
 from local.signing import renewed
 from local.stand_ins import stand_ins
@@ -32,7 +32,7 @@ def called(function: Function, environment: pytest.MonkeyPatch) -> Iterator[dict
             environment.setenv(name, value)
         calls = {}
         for name, handler in HANDLERS.items():
-            for cached in (app._service, sweep._service, webhook._senders_of, aws._clients):
+            for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
                 cached.cache_clear()
             running.aws.calls.clear()
             function.handler = handler

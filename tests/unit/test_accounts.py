@@ -408,7 +408,7 @@ def test_a_throttled_account_leaves_the_others_their_concurrency(
     studio.fail(status=429, times=3)
     function(one.command())
     accounts = _service().accounts
-    gates = [accounts.get(each.sid, Deadline(1))._gate._limit for each in (one, other)]
+    gates = [accounts.get(each.sid, Deadline(1))._limiter._limit for each in (one, other)]
     assert gates[0] < account_module.CONCURRENCY == gates[1]
 
 

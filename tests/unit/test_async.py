@@ -11,7 +11,7 @@ from conftest import FLOW_SID, SECRET_ID, Function, sample, secret_text
 from doubles import SecretsManager, Sqs
 
 from end_conversation.command import SCHEMA
-from end_conversation.triggers import webhook
+from end_conversation.webhooks import verifier
 from local.signing import ROUTE, signed
 from local.studio import Studio
 
@@ -35,7 +35,7 @@ def sqs(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, studio
     secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps(
         {"keys": [KEY], "sources": {"crm": SOURCE, "desk": SOURCE | {"respond": "sync"}}}
     )
-    webhook._senders_of.cache_clear()
+    verifier._verifier_of.cache_clear()
     with Sqs() as running:
         environment.setenv("AWS_ENDPOINT_URL_SQS", running.url)
         environment.setenv("QUEUE_URL", f"{running.url}/123456789012/commands")

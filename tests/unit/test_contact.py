@@ -309,7 +309,7 @@ def test_the_worst_failure_speaks_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its status and code, what was ended, and what failed and why; asking again ends the rest."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     sids = {seed(studio) for _ in range(3)}
     for fault in faults:
         studio.fail(method="POST", **fault)
@@ -328,7 +328,7 @@ def test_the_longest_retry_after_is_told(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of several that Twilio throttled: asking again earlier would be too early for one of them."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     for seconds in ("7", "30", "9"):
         seed(studio)
         studio.fail(method="POST", status=429, headers={"Retry-After": seconds})
@@ -339,7 +339,7 @@ def test_a_partial_failure_is_counted_for_each_execution(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two over, one not: three outcomes, and a log line for the failure with its SID."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     for _ in range(3):
         seed(studio)
     studio.fail(method="POST", status=500)
@@ -358,7 +358,7 @@ def test_a_message_that_was_done_in_part_comes_again(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQS delivers it again, and the rest is ended then."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio), seed(studio)
     studio.fail(method="POST", status=500)
     event = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]

@@ -45,7 +45,7 @@ def test_an_http_answer_comes_before_the_gateway_gives_up() -> None:
 
 def test_a_hanging_twilio_gets_a_second_try_within_an_http_request() -> None:
     """One try never uses up the time of a request, even after the slowest reading of the secret."""
-    waits = sum(studio.BACKOFF * 2**tried for tried in range(1, studio.TRIES))
+    waits = sum(studio.BACKOFF * 2**tried for tried in range(1, studio.MAX_ATTEMPTS))
     assert aws.CALL_LIMIT + 2 * studio.TRY_TIMEOUT + waits <= deadline.HTTP_BUDGET + 1
     assert 3 * studio.TRY_TIMEOUT <= deadline.HTTP_BUDGET
 

@@ -1,30 +1,18 @@
-"""JMESPath in declarations: what it finds, and that no expression can cost more than it may."""
+"""JMESPath in declarations: what it finds, and what is refused when a declaration is read."""
 
 import base64
 import contextlib
 import gzip
-import inspect
 import json
 import subprocess
 import sys
-import time
 from typing import Any
 
-import jmespath.ast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from end_conversation.triggers import expressions
-from end_conversation.triggers.expressions import (
-    DEEPEST,
-    INFLATION,
-    LONGEST,
-    MOST_PASSES,
-    EvaluationError,
-    Expression,
-    passes,
-)
+from end_conversation.webhooks.expressions import MAX_INFLATED, MAX_LENGTH, EvaluationError, Expression
 
 
 def find(text: str, payload: object) -> Any:
@@ -123,18 +111,12 @@ def test_what_cannot_be_evaluated_says_nothing_of_the_payload(text: str, payload
         ("a.", "is not valid JMESPath (character 3)"),
         ("a b", "is not valid JMESPath (character 3)"),
         ("'a", "is not valid JMESPath (character 1)"),
-        ("&a", "has an expression reference where none is allowed"),
-        ("[&a]", "has an expression reference where none is allowed"),
-        ("not_null(&a, b)", "has an expression reference where none is allowed"),
         ("phone(@)", "calls a function that does not exist"),
-        ("a[*].phone(@)", "calls a function that does not exist"),
         ("to_string(a, b)", "calls to_string with the wrong number of arguments"),
         ("not_null()", "calls not_null with the wrong number of arguments"),
-        ("join(a, b)", "joins with a separator that is not a literal"),
-        ("a" * (LONGEST + 1), f"is longer than {LONGEST} characters"),
+        ("a" * (MAX_LENGTH + 1), f"is longer than {MAX_LENGTH} characters"),
         ("!" * 900 + "a", "is nested too deeply"),
         ("(" * 500 + "a" + ")" * 500, "is nested too deeply"),
-        ("||".join("a" * (DEEPEST + 1)), "is nested too deeply"),
     ],
 )
 def test_refused(text: str, complaint: str) -> None:
@@ -145,80 +127,13 @@ def test_refused(text: str, complaint: str) -> None:
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "|".join(["[@,@][]"] * 20),
-        "|".join(["to_string([@])"] * 20),
-        "|".join(["join('',[@,@])"] * 20),
-        "|".join(["{a:@,b:@}.*[]"] * 9),
-        "|".join(["values({a:@,b:@})[]"] * 9),
-        f"join('{'x' * 900}', [*].a) | join('', [@]) | to_string(@) | join('{'x' * 50}', [@])",
-        f"map(&'{'x' * 500}', @) | join('', @)",
-        "map(&to_string([@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@,@]), @)",
-        "[*].[" + ",".join(["@"] * 80) + "]",
-        "[" + ",".join(["[*].a"] * 60) + "]",
-        "powertools_base64_gzip(powertools_base64_gzip(a)) | to_string(@)",
-    ],
-)
-def test_what_could_grow_is_measured(text: str) -> None:
-    """Doubling again and again, constants for each element, and visits to each element add up."""
-    assert passes(None, [Expression.compile(text)]) > MOST_PASSES
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[?a==`1`&&b==`2`&&c==`3`].a | [0]",
-        "[*].[@,@,@,@,@,@,@,@,@,@]",
-        "sort_by(@, &a)[-1]",
-        "[][][][][][][]",
-        "map(&to_string(@), @)",
-        "map(&from_unix(a), @)",
-        "[*].join('', ['a', to_string(@)])",
-        "[@,@][]|[@,@][]",
-    ],
-)
-def test_what_is_allowed_is_done_in_time(text: str) -> None:
-    """A pass over a megabyte of the smallest elements takes a fraction of a second."""
-    expression = Expression.compile(text)
-    assert expression.cost.passes <= MOST_PASSES
-    began = time.perf_counter()
-    for payload in ([{"a": 1}] * (2**20 // 9), [0] * (2**20 // 3)):
-        try:
-            expression.search(payload)
-        except EvaluationError:
-            continue
-    assert time.perf_counter() - began < expression.cost.passes
-
-
 def test_a_bomb_does_not_go_off() -> None:
-    """Of a few bytes, `powertools_base64_gzip` makes a few more, and not a gigabyte."""
-    bomb = base64.b64encode(gzip.compress(bytes(10_000_000))).decode()
+    """Of a few bytes, `powertools_base64_gzip` makes a megabyte at most."""
+    bomb = base64.b64encode(gzip.compress(bytes(MAX_INFLATED + 1))).decode()
     with pytest.raises(EvaluationError):
         find("powertools_base64_gzip(@)", bomb)
-    text = base64.b64encode(bytes(range(256)) * 4).decode()
-    assert find("powertools_base64_gzip(@)", base64.b64encode(gzip.compress(text.encode())).decode()) == text
-    assert len(text) < INFLATION * 1000
-
-
-def test_each_and_the_rest_are_one_chain() -> None:
-    """What `each` multiplies, every expression of the command goes through."""
-    each, field = Expression.compile("[@,@,@][]"), Expression.compile("to_string(@)")
-    assert passes(each, [field, field]) == each.cost.passes + each.cost.growth * 2 * field.cost.passes
-    assert passes(None, [field, field]) == 2 * field.cost.passes
-
-
-def test_every_kind_of_node_is_measured() -> None:
-    """A version of JMESPath with a new one would not be known."""
-    source = inspect.getsource(expressions)
-    kinds = {
-        node["type"]
-        for name, make in inspect.getmembers(jmespath.ast, inspect.isfunction)
-        if isinstance(node := make(*[None] * len(inspect.signature(make).parameters)), dict)
-    }
-    assert len(kinds) > 20
-    assert {kind for kind in kinds if f'"{kind}"' not in source} == set()
+    largest = base64.b64encode(gzip.compress(bytes(MAX_INFLATED))).decode()
+    assert len(find("powertools_base64_gzip(@)", largest)) == MAX_INFLATED
 
 
 def test_powertools_logger_brings_all_that_is_imported() -> None:
@@ -251,7 +166,6 @@ pieces = st.sampled_from(
         "||",
         "&&",
         "!",
-        "&",
         "@",
         "'x'",
         "`1`",

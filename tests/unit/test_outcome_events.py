@@ -17,9 +17,9 @@ from end_conversation import app, sweep
 from end_conversation.aws import clients as aws
 from end_conversation.aws import events
 from end_conversation.errors import EndConversationError
-from end_conversation.triggers import webhook
 from end_conversation.triggers.http_api import STATUS
 from end_conversation.twilio import account as account_module
+from end_conversation.webhooks import verifier
 from local.studio import Studio
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/outcome-events.schema.json").read_text())
@@ -68,7 +68,7 @@ def crm(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> Non
     """A source whose webhook carries several events."""
     environment.setenv("WEBHOOK_SECRET_ID", WEBHOOK_SECRET_ID)
     secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps({"sources": {"crm": CRM}})
-    webhook._senders_of.cache_clear()
+    verifier._verifier_of.cache_clear()
 
 
 def by_http(command: Any) -> dict[str, Any]:
@@ -443,7 +443,7 @@ def test_a_call_is_no_larger_than_eventbridge_takes(
     function: Function, bus: EventBridge, monkeypatch: pytest.MonkeyPatch, crm: None
 ) -> None:
     """256 KB for all entries together; here it is less, so that a test can fill it."""
-    monkeypatch.setattr(events, "MOST_BYTES", 1000)
+    monkeypatch.setattr(events, "MAX_BYTES", 1000)
     assert function(by_crm(*["+15005550001"] * 10))["statusCode"] == 200
     sizes = [
         sum(len(entry[key].encode()) for entry in entries for key in ("Source", "DetailType", "Detail"))

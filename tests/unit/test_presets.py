@@ -15,9 +15,10 @@ from conftest import sample
 from twilio.request_validator import RequestValidator
 
 from end_conversation.command import Command
-from end_conversation.triggers.proof import Proof
-from end_conversation.triggers.request import HttpRequest, InvalidSignature
-from end_conversation.triggers.sources import (
+from end_conversation.errors import InvalidSignature
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks.proofs import Proof
+from end_conversation.webhooks.sources import (
     Source,
     WebhookSecret,
     parse_source,
@@ -42,7 +43,7 @@ def secret() -> WebhookSecret:
 
 
 def body(event: dict[str, Any]) -> bytes:
-    return HttpRequest(event).body()
+    return to_http_request(event).body()
 
 
 def source(preset: str, **command: str) -> Source:
@@ -106,7 +107,7 @@ def test_every_preset_has_a_sample() -> None:
 )
 def test_a_sample_makes_its_command(name: str, expected: dict[str, str]) -> None:
     """Proved by its header, and mapped."""
-    asked = HttpRequest(sample(SAMPLES[name]))
+    asked = to_http_request(sample(SAMPLES[name]))
     (payload,) = secret().authenticate(asked, NOW).events(asked)
     command = Command.parse(payload, asked.sent_at)
     made = {
@@ -127,9 +128,11 @@ def test_a_sample_with_another_body_is_refused(name: str) -> None:
     """Except from who sends but a token, which proves nothing of the body."""
     event = sample(SAMPLES[name])
     changed = body(event).replace(b"a", b"b", 1)
-    asked = HttpRequest(event | {"body": base64.b64encode(changed).decode(), "isBase64Encoded": True})
+    asked = to_http_request(event | {"body": base64.b64encode(changed).decode(), "isBase64Encoded": True})
     if name == "salesforce":
-        asked = HttpRequest(event | {"headers": event["headers"] | {"authorization": "Bearer " + "x" * 27}})
+        asked = to_http_request(
+            event | {"headers": event["headers"] | {"authorization": "Bearer " + "x" * 27}}
+        )
     with pytest.raises(InvalidSignature) as refusal:
         secret().authenticate(asked, NOW)
     assert refusal.value.cause == "signature_unknown"
@@ -138,7 +141,7 @@ def test_a_sample_with_another_body_is_refused(name: str) -> None:
 def test_the_forged_sample_is_refused() -> None:
     """Somebody else's key made its signature."""
     with pytest.raises(InvalidSignature) as refusal:
-        secret().authenticate(HttpRequest(sample("source-zendesk-forged")), NOW)
+        secret().authenticate(to_http_request(sample("source-zendesk-forged")), NOW)
     assert refusal.value.cause == "signature_unknown"
 
 
@@ -150,7 +153,7 @@ def test_zendesk_signs_timestamp_and_body() -> None:
     digest = hmac.new(KEYS["zendesk"].encode(), content, hashlib.sha256).digest()
     assert headers["x-zendesk-webhook-signature"] == base64.b64encode(digest).decode()
     with pytest.raises(InvalidSignature) as refusal:
-        secret().authenticate(HttpRequest(event), NOW + 301)
+        secret().authenticate(to_http_request(event), NOW + 301)
     assert refusal.value.cause == "timestamp_too_old"
 
 
@@ -195,14 +198,14 @@ def test_other_events_are_ignored(preset: str, payload: dict[str, Any]) -> None:
     """Before anything else of them is looked at."""
     made = source(preset, **({} if preset == "twilio-taskrouter" else {"contact": "phone"}))
     event = sample("source-zendesk") | {"body": json.dumps(payload)}
-    assert made.events(HttpRequest(event)) == [None]
+    assert made.events(to_http_request(event)) == [None]
 
 
 @pytest.mark.parametrize("phone", ["", "  ", None])
 def test_a_customer_without_a_phone_number_makes_no_command(phone: str | None) -> None:
     """400 with the field: somebody has to notice, since nothing is ended."""
     event = sample("source-zendesk") | {"body": json.dumps({"status": "closed", "phone": phone})}
-    (payload,) = source("zendesk").events(HttpRequest(event))
+    (payload,) = source("zendesk").events(to_http_request(event))
     assert payload is not None
     assert payload["contact"] is None
 
@@ -235,7 +238,7 @@ def test_what_a_declaration_says_goes_before_its_preset() -> None:
     event = sample("source-zendesk") | {
         "body": '{"status": "solved", "external_id": "FN1", "ticket_id": "1"}'
     }
-    assert changed.events(HttpRequest(event)) == [
+    assert changed.events(to_http_request(event)) == [
         {"flow_sid": "FW", "contact": None, "execution_sid": "FN1", "conversation_id": "1"}
     ]
 
@@ -270,4 +273,4 @@ def test_the_declarations_in_the_docs_are_valid(page: Path) -> None:
 @pytest.mark.parametrize("name", SAMPLES.values())
 def test_a_renewed_sample_is_right_today(name: str) -> None:
     """`make run` sends it with a timestamp of this minute, where it has one."""
-    secret().authenticate(HttpRequest(renewed(sample(name))), time.time())
+    secret().authenticate(to_http_request(renewed(sample(name))), time.time())

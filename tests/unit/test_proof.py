@@ -3,6 +3,7 @@
 import base64
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
 
-from end_conversation.triggers import proof
-from end_conversation.triggers.proof import Proof, check, parse_key
-from end_conversation.triggers.request import HttpRequest, InvalidSignature
+from end_conversation.errors import InvalidSignature
+from end_conversation.http_request import HttpRequest
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks import proofs
+from end_conversation.webhooks.proofs import Proof, check, parse_key
 
 NOW = 1772444469.0
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -27,7 +30,7 @@ URL = f"https://{HOST}/webhooks/crm"
 
 def request(
     headers: dict[str, str] | None = None,
-    body: bytes = BODY,
+    content: bytes = BODY,
     *,
     query: str = "",
     media_type: str = "application/json",
@@ -35,7 +38,7 @@ def request(
 ) -> HttpRequest:
     """A request to a source's route, through an HTTP API."""
     event = sample("webhook")
-    return HttpRequest(
+    return to_http_request(
         event
         | {
             "routeKey": "POST /webhooks/{source}",
@@ -43,7 +46,7 @@ def request(
             "rawQueryString": query,
             "pathParameters": {"source": "crm"},
             "headers": {"content-type": media_type} | (headers or {}),
-            "body": base64.b64encode(body).decode(),
+            "body": base64.b64encode(content).decode(),
             "isBase64Encoded": True,
         }
         | changes
@@ -221,7 +224,8 @@ def test_what_twilio_signs_is_taken(fields: dict[str, list[str]], algorithm: str
     )
     asked = twilio_request(signature, fields, "")
     if algorithm:
-        asked._event["headers"]["x-twilio-webhooks-signature-settings"] = f"key=k,algorithm={algorithm}"
+        settings = {"x-twilio-webhooks-signature-settings": [f"key=k,algorithm={algorithm}"]}
+        asked = replace(asked, headers={**asked.headers, **settings})
     assert cause(Proof("twilio"), asked, b"12345") == ""
 
 
@@ -413,7 +417,7 @@ def test_a_refusal_takes_the_same_work(
         return real(key, content, algorithm)
 
     real = hmac.digest
-    monkeypatch.setattr(proof.hmac, "digest", digest)
+    monkeypatch.setattr(proofs.hmac, "digest", digest)
     assert cause(what, request(headers, BODY * 1000), *keys) == expected
     assert sum(BODY * 1000 in content for content in hashed) >= len(keys)
 
@@ -421,7 +425,7 @@ def test_a_refusal_takes_the_same_work(
 def test_comparing_does_not_end_at_the_first_match(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can tell from the time which of the keys is in use."""
     compared = []
-    monkeypatch.setattr(proof.hmac, "compare_digest", lambda a, b: compared.append(a) or a == b)
+    monkeypatch.setattr(proofs.hmac, "compare_digest", lambda a, b: compared.append(a) or a == b)
     what, asked = GENUINE["hex"]
     assert cause(what, asked, KEY, b"f" * 32, b"g" * 32) == ""
     assert len(compared) == 3
@@ -440,15 +444,13 @@ def test_without_keys_nothing_passes(what: Proof) -> None:
 def test_a_header_that_comes_twice_is_refused(header: str) -> None:
     """A REST API hands on all of them, and there is no telling which one the sender meant."""
     asked = signed(str(int(NOW)))
-    values = {name: [value] for name, value in asked._event["headers"].items()}
-    asked._event["multiValueHeaders"] = values | {header: values[header] * 2}
+    asked = replace(asked, headers={**asked.headers, header: asked.header(header) * 2})
     assert cause(SIGNED, asked) == f"{header.removeprefix('x-')}_repeated"
 
 
 def test_broken_base64_is_refused() -> None:
     """The gateway announced it, and it is not for a stranger to hear more about."""
-    asked = request({"authorization": "Bearer " + KEY.decode()})
-    asked._event["body"] = "!"
+    asked = request({"authorization": "Bearer " + KEY.decode()}, body="!")
     assert cause(TOKEN, asked) == "body_unreadable"
 
 
@@ -494,8 +496,7 @@ def test_forgeries_are_refused_whatever_they_are(
     what: Proof, headers: dict[str, Any], body: str | None, url: dict[str, Any], *, encoded: bool
 ) -> None:
     """By the one error, and never another one."""
-    asked = request(headers)
-    asked._event.update(url, body=body, isBase64Encoded=encoded)
+    asked = request(headers, body=body, **url, isBase64Encoded=encoded)
     with pytest.raises(InvalidSignature):
         check(what, (KEY,), asked, NOW)
 
@@ -570,4 +571,4 @@ def test_the_url_of_a_rest_api(base_url: str | None, url: str) -> None:
     event |= {"pathParameters": {"source": "crm"}}
     if base_url:
         event["resource"] = "/webhooks/{source}"
-    assert HttpRequest(event).url(base_url) == url
+    assert to_http_request(event).url(base_url) == url

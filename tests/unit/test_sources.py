@@ -4,6 +4,7 @@ import base64
 import json
 import operator
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from end_conversation.command import SCHEMA, Command
-from end_conversation.errors import InvalidRequest
-from end_conversation.triggers import sources
-from end_conversation.triggers.proof import Proof
-from end_conversation.triggers.request import FORM, HttpRequest, InvalidSignature, UnsupportedMediaType
-from end_conversation.triggers.sources import (
-    LARGEST_BODY,
-    MOST_EVENTS,
-    MOST_SCANNED,
+from end_conversation.errors import InvalidRequest, InvalidSignature, UnsupportedMediaType
+from end_conversation.http_request import FORM, HttpRequest
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks import sources
+from end_conversation.webhooks.proofs import Proof
+from end_conversation.webhooks.sources import (
+    MAX_BODY,
+    MAX_EVENTS,
     WebhookSecret,
     parse_source,
     parse_webhook_secret,
@@ -51,7 +52,7 @@ def request(
     body: object, *, source: str = "crm", media_type: str = "application/json", token: str = KEY
 ) -> HttpRequest:
     text = body if isinstance(body, str) else json.dumps(body)
-    return HttpRequest(
+    return to_http_request(
         sample("webhook")
         | {
             "routeKey": "POST /webhooks/{source}",
@@ -105,8 +106,7 @@ def test_the_example_of_the_contract() -> None:
 def test_who_is_not_the_source_is_refused(source: str | None) -> None:
     """In one way, whether there is such a source or not."""
     secret = secret_of({"crm": TOKEN, "broken": {}})
-    asked = request({}, token="x" * 16)
-    asked.source = source
+    asked = replace(request({}, token="x" * 16), source=source)
     with pytest.raises(InvalidSignature) as refusal:
         secret.authenticate(asked, NOW)
     assert refusal.value.cause == ("signature_unknown" if source == "crm" else "source_unknown")
@@ -223,12 +223,7 @@ INVALID: list[tuple[object, str]] = [
     (TOKEN | {"when": f"{CANARY}(@)"}, "when calls a function that does not exist"),
     (TOKEN | {"when": ""}, "when must be longer than or equal to 1 characters"),
     (TOKEN | {"each": "a" * 1025}, "each must be shorter than or equal to 1024 characters"),
-    (TOKEN | {"each": "||".join("a" * 50)}, "each is nested too deeply"),
-    (TOKEN | {"when": "|".join(["[@,@][]"] * 20)}, "its expressions may take too long"),
-    (
-        TOKEN | {"each": "[" + ",".join("@" * 60) + "]", "when": "a == b"},
-        "its expressions may take too long",
-    ),
+    (TOKEN | {"each": "!" * 900 + "a"}, "each is nested too deeply"),
 ]
 
 
@@ -335,10 +330,10 @@ def test_each_finds_the_events() -> None:
     made = events({"each": "list", "when": "a"}, body)
     assert made == [{"flow_sid": FLOW_SID, "contact": "x"}, None, {"flow_sid": FLOW_SID, "contact": None}]
     assert events({"each": "@"}, []) == []
-    assert len(events({"each": "@"}, [{}] * MOST_EVENTS)) == MOST_EVENTS
+    assert len(events({"each": "@"}, [{}] * MAX_EVENTS)) == MAX_EVENTS
 
 
-@pytest.mark.parametrize("found", [None, {}, "x", 1, [{}] * (MOST_EVENTS + 1)])
+@pytest.mark.parametrize("found", [None, {}, "x", 1, [{}] * (MAX_EVENTS + 1)])
 def test_each_has_to_be_a_list_of_a_hundred_at_most(found: object) -> None:
     """The caller is told which part of the declaration its body does not fit."""
     with pytest.raises(InvalidRequest, match=r"^each must be a list of at most 100 events$") as refusal:
@@ -399,7 +394,7 @@ def test_a_form_is_an_object_of_its_fields(body: str, found: object) -> None:
         ('{"a": NaN}', "application/json", "the body is not JSON"),
         ("[" * 100_000, "application/json", "the body is nested too deeply"),
         (f"a={CANARY}", "application/json", "the body is not JSON"),
-        (f'"{CANARY * 75_000}"', "application/json", f"the body is larger than {LARGEST_BODY} bytes"),
+        (f'"{CANARY * 75_000}"', "application/json", f"the body is larger than {MAX_BODY} bytes"),
         ("", FORM, "the body is empty"),
         (f'{{"{CANARY}": 1}}', FORM, "the body is not a form"),
         ("a=%FF", FORM, "the body is not a form"),
@@ -411,21 +406,6 @@ def test_a_body_that_is_none_is_refused(body: str, media_type: str, complaint: s
     with pytest.raises(InvalidRequest, match=f"^{complaint}$") as refusal:
         events({}, body, media_type=media_type)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
-
-
-@pytest.mark.parametrize(
-    ("when", "largest"),
-    [
-        ("a", LARGEST_BODY),
-        ("[?a == 'b'].c", MOST_SCANNED // 9),
-        ("[*].[" + ",".join(["[@]"] * 34) + "]", MOST_SCANNED // 70),
-    ],
-)
-def test_costly_expressions_get_smaller_bodies(when: str, largest: int) -> None:
-    """The last one would make almost two gigabytes of one megabyte."""
-    assert parse_source("crm", TOKEN | {"when": when}).largest_body == largest
-    with pytest.raises(InvalidRequest, match=f"^the body is larger than {largest} bytes$"):
-        events({"when": when}, "[" + "1," * (largest // 2) + "1]")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "multipart/form-data", "json"])

@@ -33,7 +33,7 @@ from end_conversation.errors import (
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as executions
 from end_conversation.twilio import transport as connection_module
-from end_conversation.twilio.account import BACKOFF, CONCURRENCY, TRIES, Account
+from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, Account
 from end_conversation.twilio.credentials import parse_credentials
 from end_conversation.twilio.studio import EndedExecution
 from end_conversation.twilio.transport import ConnectionFailed, Connections
@@ -51,7 +51,7 @@ class Client:
         self.credentials = Secret(secrets_manager, config.twilio_secret_id, parse_credentials, 300)
         self.connections = Connections(config.studio_base_url, CONCURRENCY)
         self.account = Account(self.credentials, self.connections)
-        self.gate = self.account._gate
+        self.limiter = self.account._limiter
 
     def end(self, flow_sid: str, sid: str, deadline: Deadline) -> EndedExecution:
         return executions.end(self.account, flow_sid, sid, deadline, [])
@@ -136,7 +136,7 @@ def test_an_unknown_execution_is_not_found(end: End) -> None:
 def test_what_passes_is_tried_again(end: End, studio: Studio, status: int) -> None:
     """A few failures are not the caller's business."""
     execution = studio.seed(FLOW_SID)
-    studio.fail(status=status, times=TRIES - 1)
+    studio.fail(status=status, times=MAX_ATTEMPTS - 1)
     assert end(execution.sid).sid == execution.sid
 
 
@@ -164,13 +164,13 @@ def test_what_does_not_pass_is_told(end: End, studio: Studio, fault: dict[str, A
     """After the last try, and no later, the failure has its kind."""
     studio.fail(times=None, **fault)
     assert type(failure(end)) is kind
-    assert len(studio.requests) == TRIES
+    assert len(studio.requests) == MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": 503}, f"Twilio returned 503 (try {TRIES})"),
+        ({"status": 503}, f"Twilio returned 503 (try {MAX_ATTEMPTS})"),
         ({"status": 501}, "Twilio returned 501 without an ended Execution"),
         ({"status": 403}, "Twilio returned 403"),
         ({"status": 404}, "Twilio does not know the Execution or the Flow"),
@@ -367,7 +367,7 @@ def test_a_full_house_is_waited_for_until_the_deadline(
 ) -> None:
     """Who finds no place in time has asked nothing of Twilio."""
     studio_client = client()
-    while studio_client.gate.enter(0):
+    while studio_client.limiter.acquire(0):
         pass
     with pytest.raises(TwilioTimeout, match=r"^no time is left for a request to Twilio$"):
         studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.05))
@@ -376,20 +376,20 @@ def test_a_full_house_is_waited_for_until_the_deadline(
 
 def test_a_refusal_takes_places_away(environment: pytest.MonkeyPatch, studio: Studio) -> None:
     """Of ten at once five are left after one 429, for everybody who uses the client."""
-    environment.setattr(account_module, "TRIES", 1)
+    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     studio.fail(status=429)
     studio_client = client()
     with pytest.raises(TwilioThrottled):
         studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
     places = 0
-    while studio_client.gate.enter(0):
+    while studio_client.limiter.acquire(0):
         places += 1
     assert places == 5
 
 
 def test_what_gets_no_answer_adds_no_place(environment: pytest.MonkeyPatch, studio: Studio) -> None:
     """A Twilio that hangs up does not ask for more."""
-    environment.setattr(account_module, "TRIES", 1)
+    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     studio_client = client()
     studio.fail(status=429)
     studio.fail(broken="reset", times=None)
@@ -397,7 +397,7 @@ def test_what_gets_no_answer_adds_no_place(environment: pytest.MonkeyPatch, stud
         with pytest.raises(TwilioFailure):
             studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
     places = 0
-    while studio_client.gate.enter(0):
+    while studio_client.limiter.acquire(0):
         places += 1
     assert places == 5
 
@@ -492,7 +492,7 @@ def test_an_interim_answer_is_not_the_answer(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, status: bytes, *, apart: bool
 ) -> None:
     """It counts as a broken connection: what comes over that one next would be taken for another answer."""
-    environment.setattr(account_module, "TRIES", 1)
+    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     parts = [b"HTTP/1.1 " + status + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]
     with server_that_sends(*parts if apart else [b"".join(parts)]) as url:
         environment.setenv("TWILIO_STUDIO_BASE_URL", url)
@@ -505,7 +505,7 @@ def test_an_answer_without_measure_is_none(end: End, studio: Studio) -> None:
     """It would take the memory that everything else needs."""
     assert end(studio.seed(FLOW_SID).sid)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connection_module, "_LARGEST_ANSWER", 10)
+        patched.setattr(connection_module, "_MAX_RESPONSE", 10)
         assert str(failure(end)) == "the connection to Twilio failed: OSError"
 
 
@@ -527,7 +527,7 @@ def test_an_answer_that_is_cut_short_is_none(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
 ) -> None:
     """Also where what arrived of it would make sense."""
-    environment.setattr(account_module, "TRIES", 1)
+    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     body = b'{"status": "ended"}'
     with server_that_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + body) as url:
         environment.setenv("TWILIO_STUDIO_BASE_URL", url)
@@ -540,7 +540,7 @@ def test_what_a_server_says_is_in_no_exception(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
 ) -> None:
     """A line that is no status may hold anything, and exceptions are printed with their causes."""
-    environment.setattr(account_module, "TRIES", 1)
+    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     with server_that_sends(b"+15551234567 is a contact\r\n\r\n") as url:
         environment.setenv("TWILIO_STUDIO_BASE_URL", url)
         with pytest.raises(TwilioError, match="BadStatusLine") as raised:
@@ -612,9 +612,8 @@ def test_a_secret_that_cannot_be_read_again_is_told(
     end(studio.seed(FLOW_SID).sid)
     studio.credentials = set()
     secrets_manager.error = "AccessDeniedException"
-    error = failure(end)
-    assert type(error) is CredentialsUnavailable
-    assert str(error) == "Secrets Manager refuses the secret: AccessDeniedException"
+    with pytest.raises(CredentialsUnavailable, match="refuses the secret: AccessDeniedException"):
+        end()
 
 
 def test_a_rotated_secret_is_read_again(end: End, studio: Studio, secrets_manager: SecretsManager) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import FLOW_SID, Context, Function
 
+from end_conversation import stuck
 from end_conversation import sweep as sweep_module
-from end_conversation import sweeper
 from end_conversation.errors import (
     ConfigurationError,
     ExecutionNotFound,
@@ -18,7 +18,7 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as studio_module
-from end_conversation.twilio.gate import Gate
+from end_conversation.twilio.limiter import Limiter
 from local.studio import Studio
 
 OTHER_FLOW_SID = "FW" + "2" * 32
@@ -232,12 +232,12 @@ def test_a_defect_while_listing_a_flow_does_not_hold_up_the_others(
 ) -> None:
     """It counts as a Flow that cannot be listed, and its text stays out of the log."""
     seed(studio, 2)
-    active = sweeper.active
+    active = stuck.active
 
     def broken_for_another(account: Any, flow_sid: str, *rest: Any) -> Any:
         return active(account, flow_sid, *rest) if flow_sid == FLOW_SID else {}[CONTACT]
 
-    monkeypatch.setattr(sweeper, "active", broken_for_another)
+    monkeypatch.setattr(stuck, "active", broken_for_another)
     result = sweep(EVENT | {"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert [(each.get("error"), each["ended"]) for each in result["flows"]] == [
         ("internal_error", 0),
@@ -270,7 +270,7 @@ def test_what_was_found_of_a_broken_list_is_ended(
 ) -> None:
     """A Flow too large for its list makes progress with every run."""
     monkeypatch.setattr(studio_module, "PAGE_SIZE", 2)
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", status=500)
@@ -293,7 +293,7 @@ def test_a_list_without_end_leaves_time_to_end_what_was_found(
 
 def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """One Execution that will not end is counted, logged with its SID, and left for the next run."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 5)
     studio.fail(method="POST", status=500)
     result = sweep(EVENT)
@@ -308,7 +308,7 @@ def test_what_is_gone_is_as_good_as_ended(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody deleted them meanwhile; one thread that comes upon two of them counts two."""
-    monkeypatch.setattr(sweeper, "CONCURRENCY", 1)
+    monkeypatch.setattr(stuck, "CONCURRENCY", 1)
     seed(studio, 3)
     studio.fail(method="POST", status=404, times=2)
     result = sweep(EVENT)
@@ -331,7 +331,7 @@ def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
     seed(studio, 200)
     studio.fail(delay=0.02, times=None)
     assert flow(sweep(EVENT))["ended"] == 200
-    assert sweeper.CONCURRENCY // 2 <= studio.most_at_once <= sweeper.CONCURRENCY
+    assert stuck.CONCURRENCY // 2 <= studio.most_at_once <= stuck.CONCURRENCY
 
 
 def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +341,7 @@ def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: p
     studio.fail(status=429, share=0.3, times=None)
     result = sweep(EVENT, seconds=60)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 300, 0)
-    assert studio.most_at_once <= sweeper.CONCURRENCY
+    assert studio.most_at_once <= stuck.CONCURRENCY
     assert not active(studio)
 
 
@@ -362,7 +362,7 @@ def test_what_is_throttled_comes_again_after_a_second(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If Twilio asks for no other time."""
-    monkeypatch.setattr(account_module, "TRIES", 1)
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 1)
     studio.fail(method="POST", status=429)
     began = monotonic()
@@ -473,50 +473,50 @@ def test_an_unknown_field_that_is_no_name_is_not_repeated(sweep: Function) -> No
 
 def test_a_gate_gives_way_and_recovers() -> None:
     """Half as many after each refusal, and step by step as many as before."""
-    gate = Gate(8)
+    limiter = Limiter(8)
     places = 0
-    while gate.enter(0):
+    while limiter.acquire(0):
         places += 1
     assert places == 8
     for _ in range(8):
-        gate.leave(throttled=True)
-    assert gate.enter(0)
-    assert not gate.enter(0)
-    gate.leave(throttled=False)
+        limiter.release(throttled=True)
+    assert limiter.acquire(0)
+    assert not limiter.acquire(0)
+    limiter.release(throttled=False)
     for _ in range(200):
-        assert gate.enter(0)
-        gate.leave(throttled=False)
-    assert sum(gate.enter(0) for _ in range(20)) == 8
+        assert limiter.acquire(0)
+        limiter.release(throttled=False)
+    assert sum(limiter.acquire(0) for _ in range(20)) == 8
 
 
-def places(gate: Gate) -> int:
+def places(limiter: Limiter) -> int:
     """How many it lets through at once."""
     inside = 0
-    while gate.enter(0):
+    while limiter.acquire(0):
         inside += 1
     for _ in range(inside):
-        gate.leave(throttled=None)
+        limiter.release(throttled=None)
     return inside
 
 
 def test_a_refusal_halves_the_places() -> None:
     """Neither more nor fewer: several processes are to settle below what Twilio takes from all of them."""
-    gate = Gate(10)
-    gate.enter(0)
-    gate.leave(throttled=True)
-    assert places(gate) == 5
+    limiter = Limiter(10)
+    limiter.acquire(0)
+    limiter.release(throttled=True)
+    assert places(limiter) == 5
 
 
 def test_about_as_many_successes_as_there_are_places_add_one() -> None:
     """Step by step, as TCP finds its share."""
-    gate = Gate(10)
+    limiter = Limiter(10)
     for throttled in (True, *[False] * 5):
-        gate.enter(0)
-        gate.leave(throttled=throttled)
-    assert places(gate) == 5
-    gate.enter(0)
-    gate.leave(throttled=False)
-    assert places(gate) == 6
+        limiter.acquire(0)
+        limiter.release(throttled=throttled)
+    assert places(limiter) == 5
+    limiter.acquire(0)
+    limiter.release(throttled=False)
+    assert places(limiter) == 6
 
 
 def test_the_context_is_lambdas(sweep: Function, studio: Studio) -> None:

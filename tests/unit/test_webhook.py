@@ -20,12 +20,13 @@ from end_conversation import app
 from end_conversation.aws import secret
 from end_conversation.config import Config
 from end_conversation.deadline import Deadline
-from end_conversation.errors import CredentialsUnavailable
-from end_conversation.triggers import webhook
-from end_conversation.triggers.proof import Keys, Proof, check, sign_standard
-from end_conversation.triggers.request import HttpRequest, InvalidSignature
-from end_conversation.triggers.sources import parse_webhook_secret
-from end_conversation.triggers.webhook import (
+from end_conversation.errors import CredentialsUnavailable, InvalidSignature
+from end_conversation.http_request import HttpRequest
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks import verifier
+from end_conversation.webhooks.proofs import Keys, Proof, check, sign_standard
+from end_conversation.webhooks.sources import parse_webhook_secret
+from end_conversation.webhooks.verifier import (
     FAILURE_PAUSE,
     RENEWAL_INTERVAL,
     authenticate,
@@ -81,7 +82,7 @@ def parse_keys(text: str) -> Keys:
 
 def is_by(keys: Keys, body: bytes, headers: dict[str, str], *, now: float | None = None) -> bool:
     """Whether one of the keys made one of the signatures."""
-    request = HttpRequest(
+    request = to_http_request(
         webhook_event(b"", headers, body=base64.b64encode(body).decode(), isBase64Encoded=True)
     )
     try:
@@ -115,14 +116,14 @@ def keys(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> No
     """Two signing keys, as in the middle of a rotation."""
     environment.setenv("WEBHOOK_SECRET_ID", SECRET_ID)
     secrets_manager.secrets[SECRET_ID] = keys_text(OLD_KEY, KEY)
-    webhook._senders_of.cache_clear()
+    verifier._verifier_of.cache_clear()
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time of day for signatures; `now` may be set."""
     told = SimpleNamespace(now=time.time())
-    for module in (webhook, secret):
+    for module in (verifier, secret):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: told.now))
     return told
 
@@ -611,7 +612,7 @@ def test_a_full_stop_in_the_id_could_move_the_timestamp() -> None:
 
 def signed_now(clock: SimpleNamespace) -> HttpRequest:
     """A request that any key may have signed."""
-    return HttpRequest(webhook_event(BODY, headers_of(BODY, at=clock.now)))
+    return to_http_request(webhook_event(BODY, headers_of(BODY, at=clock.now)))
 
 
 def test_after_a_failure_the_keys_are_left_alone_for_a_while(

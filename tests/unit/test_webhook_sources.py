@@ -16,9 +16,9 @@ from conftest import FLOW_SID, Function, sample
 from doubles import SecretsManager, Sqs
 
 from end_conversation.aws import secret as secret_module
-from end_conversation.triggers import sources as sources_module
-from end_conversation.triggers import webhook
-from end_conversation.triggers.webhook import RENEWAL_INTERVAL
+from end_conversation.webhooks import sources as sources_module
+from end_conversation.webhooks import verifier
+from end_conversation.webhooks.verifier import RENEWAL_INTERVAL
 from local import signing
 from local.executions import Execution
 from local.signing import signed
@@ -71,7 +71,7 @@ def sources(
     """The sources of this file beside our own key, and a Flow where nothing is active."""
     environment.setenv("WEBHOOK_SECRET_ID", SECRET_ID)
     secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [OWN_KEY], "sources": SOURCES})
-    webhook._senders_of.cache_clear()
+    verifier._verifier_of.cache_clear()
     studio.executions.add_flow(FLOW_SID)
     return secrets_manager
 
@@ -88,7 +88,7 @@ def sqs(environment: pytest.MonkeyPatch) -> Iterator[Sqs]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time of day of signatures and secrets; `now` may be set."""
     told = SimpleNamespace(now=time.time())
-    for module in (webhook, secret_module):
+    for module in (verifier, secret_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: told.now))
     return told
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 2.0
-TRIES = 2
+MAX_ATTEMPTS = 2
 
-CALL_LIMIT = TRIES * (CONNECT_TIMEOUT + READ_TIMEOUT)
+CALL_LIMIT = MAX_ATTEMPTS * (CONNECT_TIMEOUT + READ_TIMEOUT)
 """Seconds that a call may take, with all retries; botocore's defaults (60 s, 5 tries) exceed every budget."""
 
-_TRIES = {"events": 1}
+_ATTEMPTS = {"events": 1}
 """Of a service whose requests our own code tries again: PutEvents may fail for some entries only."""
 
 # Clients are thread-safe; creating one is not:
@@ -53,7 +53,7 @@ def _clients(service: Literal["sqs"]) -> object:
     config = Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
-        retries={"total_max_attempts": _TRIES.get(service, TRIES), "mode": "standard"},
+        retries={"total_max_attempts": _ATTEMPTS.get(service, MAX_ATTEMPTS), "mode": "standard"},
     )
     try:
         return boto3.client(service, config=config)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 SOURCE = "end-conversation"
 
-MOST_ENTRIES = 10
-MOST_BYTES = 256 * 1024
+MAX_ENTRIES = 10
+MAX_BYTES = 256 * 1024
 """Limits of one PutEvents call."""
 
-TRIES = 2
+PUBLISH_ATTEMPTS = 2
 
 _ENTRY_OVERHEAD = 64
 """Bytes of an entry besides its detail: source and detail type, rounded up."""
@@ -45,14 +45,14 @@ class Event(NamedTuple):
     detail: dict[str, Any]
 
 
-def publish(bus: str, events: list[Event], deadline: Deadline, keys: dict[str, Any]) -> None:
+def publish(bus: str, events: list[Event], deadline: Deadline, fields: dict[str, Any]) -> None:
     """Publish events; those that cannot be published in time are logged and counted.
 
     Args:
         bus: name or ARN.
         events: what to publish.
         deadline: for everything together.
-        keys: for the log lines.
+        fields: for the log lines.
     """
     entries: list[PutEventsRequestEntryTypeDef] = [
         {
@@ -65,13 +65,13 @@ def publish(bus: str, events: list[Event], deadline: Deadline, keys: dict[str, A
     ]
     for batch in _batches(entries):
         cause = ""
-        for _ in range(TRIES):
+        for _ in range(PUBLISH_ATTEMPTS):
             batch, cause = _put(batch, deadline)  # noqa: PLW2901 - what is left of it
             if not batch:
                 break
         if batch:
             count("OutcomesNotPublished", len(batch))
-            logger.error("outcome_not_published", extra=keys | {"outcomes": len(batch), "detail": cause})
+            logger.error("outcome_not_published", extra=fields | {"outcomes": len(batch), "detail": cause})
 
 
 def _put(
@@ -100,7 +100,7 @@ def _batches(
     size = 0
     for entry in entries:
         own = len(entry["Detail"].encode()) + _ENTRY_OVERHEAD
-        if batch and (len(batch) == MOST_ENTRIES or size + own > MOST_BYTES):
+        if batch and (len(batch) == MAX_ENTRIES or size + own > MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(entry)

@@ -36,7 +36,7 @@ class Secret(Generic[T]):
         secret_id: name or ARN.
         parse: makes the value; raises ValueError with a safe message for invalid text.
         max_age: seconds for which a value is cached.
-        bridged_for: None for a value whose revocation others enforce, as Twilio does for its credentials: an
+        outage_grace: None for a value whose revocation others enforce, as Twilio does for its credentials: an
             expired value stays in use whatever Secrets Manager answers. Else the seconds for which an expired
             value stays in use, and only while Secrets Manager is down; any answer without a usable value ends
             its use at once.
@@ -48,13 +48,13 @@ class Secret(Generic[T]):
         secret_id: str,
         parse: Callable[[str], T],
         max_age: float,
-        bridged_for: float | None = None,
+        outage_grace: float | None = None,
     ) -> None:
         self._client = client
         self._secret_id = secret_id
         self._parse = parse
         self._max_age = max_age
-        self._bridged_for = bridged_for
+        self._bridged_for = outage_grace
         self._lock = Lock()
         self._value: T | None = None
         # Ages use the wall clock: the monotonic clock may stop while Lambda has frozen the process.
@@ -84,7 +84,7 @@ class Secret(Generic[T]):
                 value = self._value
             elif self._value is not None:
                 value = self._value
-                self._stale_until = min(time.time() + STALE_USE, self._bridged_until())
+                self._stale_until = min(time.time() + STALE_USE, self._usable_until())
                 logger.error("stale_credentials_used", extra={"detail": str(failure)})
                 count("StaleCredentialsUsed")
             if value is None:
@@ -92,7 +92,7 @@ class Secret(Generic[T]):
             return value
 
     @property
-    def known(self) -> T | None:
+    def last_value(self) -> T | None:
         """The value as last read, however long ago; None if it was never read."""
         return self._value
 
@@ -135,13 +135,13 @@ class Secret(Generic[T]):
         except CredentialsUnavailable as error:
             failure = error
             is_answer = self._bridged_for is not None and not _is_service_failure(error.__cause__)
-            if is_answer or began_at >= self._bridged_until():
+            if is_answer or began_at >= self._usable_until():
                 self._value, self._stale_until = None, 0.0
         self._last_failure = failure
         self._last_ended = monotonic()
         return failure
 
-    def _bridged_until(self) -> float:
+    def _usable_until(self) -> float:
         return float("inf") if self._bridged_for is None else self._read_at + self._bridged_for
 
     def _load(self, seconds: float) -> T:

@@ -1,1 +1,1 @@
-"""The triggers: AWS's event formats, HTTP, signatures, sources."""
+"""What only AWS's event formats know: one module per trigger."""

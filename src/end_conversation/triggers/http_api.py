@@ -20,23 +20,26 @@ from end_conversation.errors import (
     FlowNotAllowed,
     InternalError,
     InvalidRequest,
+    InvalidSignature,
     QueueUnavailable,
     RequestRejected,
     TwilioError,
     TwilioFailure,
     TwilioThrottled,
     TwilioTimeout,
-    badness,
+    UnsupportedMediaType,
+    severity,
 )
-from end_conversation.invocation import Request, keys_of
+from end_conversation.invocation import Request
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
-from end_conversation.triggers.request import HttpRequest, InvalidSignature, UnsupportedMediaType
+from end_conversation.triggers.api_gateway import route_of, to_http_request
 
 if TYPE_CHECKING:
     from end_conversation.deadline import Deadline
+    from end_conversation.http_request import HttpRequest
     from end_conversation.invocation import Invocation
-    from end_conversation.triggers.sources import Source
+    from end_conversation.webhooks.sources import Source
 
 ROUTE = "/conversations/end"
 """The gateway's IAM authorizer decides who may call it."""
@@ -47,7 +50,7 @@ WEBHOOK_ROUTE = "/webhooks/conversation-ended"
 SOURCE_ROUTE = "/webhooks/{source}"
 """Open at the gateway; each source declares how it is verified."""
 
-SIDE_BY_SIDE = 10
+MAX_CONCURRENCY = 10
 """Commands of one request that run concurrently."""
 
 DEFAULT_SID_LIMIT = 2.0
@@ -95,36 +98,36 @@ STATUS: dict[type[EndConversationError], HTTPStatus] = {
 
 def trigger_of(event: dict[str, Any]) -> str:
     """Which of the HTTP triggers an API Gateway event belongs to."""
-    return "webhook" if HttpRequest(event).route in (WEBHOOK_ROUTE, SOURCE_ROUTE) else "http"
+    return "webhook" if route_of(event) in (WEBHOOK_ROUTE, SOURCE_ROUTE) else "http"
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The response to an API Gateway event. Never raises."""
-    request = HttpRequest(event)
-    keys: dict[str, Any] = {"request_id": request.request_id}
+    request = to_http_request(event)
+    fields: dict[str, Any] = {"request_id": request.request_id}
     try:
-        with invocation.reporting(keys):
+        with invocation.reporting(fields):
             if request.route == SOURCE_ROUTE:
-                keys["source"] = request.source
+                fields["source"] = request.source
             source = _authenticate(invocation, request)
     except EndConversationError as error:
         # The sender is unknown, so no outcome is published.
         return _problem(error, request.request_id)
     try:
-        with invocation.reporting(keys):
+        with invocation.reporting(fields):
             payloads: list[object] = [_payload(request)] if source is None else _payloads(source, request)
             queue_url = invocation.service.config.queue_url
     except EndConversationError as error:
-        invocation.publish_later(Outcome(None, error=error), keys.get("source"))
+        invocation.publish_later(Outcome(None, error=error), fields.get("source"))
         return _problem(error, request.request_id)
     requests = [Request(payload, request.sent_at) for payload in payloads]
     if not requests:
-        logger.info("webhook_ignored", extra=invocation.named(keys))
+        logger.info("webhook_ignored", extra=invocation.log_fields(fields))
         return _answer(HTTPStatus.OK, {"status": "ignored"})
     is_async = _prefers_async(request) if source is None else source.respond == "async"
     if is_async and queue_url is not None:
-        return _accept(invocation, requests, queue_url, keys)
-    return _carry_out(invocation, requests, keys)
+        return _accept(invocation, requests, queue_url, fields)
+    return _carry_out(invocation, requests, fields)
 
 
 def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None:
@@ -141,33 +144,33 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
     if request.route == ROUTE:
         return None
     # Only webhooks need proofs and sources; other commands should not wait for their import.
-    from end_conversation.triggers import webhook  # noqa: PLC0415 - see above
+    from end_conversation.webhooks import verifier  # noqa: PLC0415 - see above
 
     config = invocation.service.config
     if request.route == SOURCE_ROUTE:
-        return webhook.authenticated_source(config, request, invocation.deadline)
-    webhook.authenticate(config, request, invocation.deadline)
+        return verifier.authenticated_source(config, request, invocation.deadline)
+    verifier.authenticate(config, request, invocation.deadline)
     return None
 
 
-def _carry_out(invocation: Invocation, requests: list[Request], keys: dict[str, Any]) -> dict[str, Any]:
+def _carry_out(invocation: Invocation, requests: list[Request], fields: dict[str, Any]) -> dict[str, Any]:
     """The response after carrying out the commands."""
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+    with ThreadPoolExecutor(MAX_CONCURRENCY) as threads:
         # A single command needs no thread of its own.
         each = map if len(requests) == 1 else threads.map
-        outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **keys), requests))
+        outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **fields), requests))
     for outcome in outcomes:
-        invocation.publish_later(outcome, keys.get("source"))
+        invocation.publish_later(outcome, fields.get("source"))
     if failures := [(outcome.error, outcome) for outcome in outcomes if outcome.error is not None]:
-        error, worst = min(failures, key=lambda failure: badness(failure[0]))
-        told = worst.told() | {"failed": worst.failures()} if worst.failed else None
-        return _problem(error, keys["request_id"], told)
-    results = [outcome.told() for outcome in outcomes]
+        error, worst = max(failures, key=lambda failure: severity(failure[0]))
+        told = worst.to_dict() | {"failed": worst.failures()} if worst.failed else None
+        return _problem(error, fields["request_id"], told)
+    results = [outcome.to_dict() for outcome in outcomes]
     return _answer(HTTPStatus.OK, results[0] if len(results) == 1 else {"results": results})
 
 
 def _accept(
-    invocation: Invocation, requests: list[Request], queue_url: str, keys: dict[str, Any]
+    invocation: Invocation, requests: list[Request], queue_url: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
     """The response after queueing all of the commands."""
     commands: list[Command] = []
@@ -176,41 +179,41 @@ def _accept(
     for request in requests:
         command: Command | None = None
         try:
-            with invocation.reporting(keys):
+            with invocation.reporting(fields):
                 command = Command.parse(*request)
                 invocation.service.check_acceptable(command, checked_by)
         except EndConversationError as error:
-            invocation.publish_later(Outcome(command, error=error), keys.get("source"))
-            return _problem(error, keys["request_id"])
+            invocation.publish_later(Outcome(command, error=error), fields.get("source"))
+            return _problem(error, fields["request_id"])
         commands.append(command)
     deadline = invocation.deadline.within(QUEUEING_LIMIT)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+    with ThreadPoolExecutor(MAX_CONCURRENCY) as threads:
         message_ids = list(
-            threads.map(lambda command: _queue(invocation, command, queue_url, deadline, keys), commands)
+            threads.map(lambda command: _queue(invocation, command, queue_url, deadline, fields), commands)
         )
     if queued := sum(isinstance(told, str) for told in message_ids):
         count("CommandsQueued", queued)
     for told in message_ids:
         if isinstance(told, EndConversationError):
             # Those already queued are carried out anyway, and again when the sender retries.
-            return _problem(told, keys["request_id"])
+            return _problem(told, fields["request_id"])
     ids = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
     headers = {"preference-applied": "respond-async"}
     return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **ids}, headers=headers)
 
 
 def _queue(
-    invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, keys: dict[str, Any]
+    invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, fields: dict[str, Any]
 ) -> str | EndConversationError:
     """SQS's id of the command's message, or the reason why there is none; both are logged."""
-    keys = keys | keys_of(command)
+    fields = fields | command.log_fields()
     try:
-        with invocation.reporting(keys):
+        with invocation.reporting(fields):
             message_id = send(queue_url, json.dumps(command.to_json()), deadline)
     except EndConversationError as error:
-        invocation.publish_later(Outcome(command, error=error), keys.get("source"))
+        invocation.publish_later(Outcome(command, error=error), fields.get("source"))
         return error
-    logger.info("command_queued", extra=invocation.named(keys | {"message_id": message_id}))
+    logger.info("command_queued", extra=invocation.log_fields(fields | {"message_id": message_id}))
     return message_id
 
 

@@ -63,7 +63,7 @@ def _request(record: dict[str, Any]) -> Request:
 def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str) -> bool:
     """Move a message that can never succeed; if this fails, it is delivered again."""
     message_id = record["messageId"]
-    keys = invocation.named({"message_id": message_id, "code": code})
+    fields = invocation.log_fields({"message_id": message_id, "code": code})
     try:
         queue_url = invocation.service.config.dead_letter_queue_url
         if queue_url is None:
@@ -72,7 +72,7 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
         send(queue_url, body, invocation.deadline, code=code, message_id=message_id)
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs this message only
         told = str(error) if isinstance(error, EndConversationError) else type(error).__name__
-        logger.error("message_not_dead_lettered", extra=keys | {"detail": told})
+        logger.error("message_not_dead_lettered", extra=fields | {"detail": told})
         return False
-    logger.info("message_dead_lettered", extra=keys)
+    logger.info("message_dead_lettered", extra=fields)
     return True

@@ -21,7 +21,7 @@ from end_conversation.errors import (
     TwilioTimeout,
 )
 from end_conversation.observability import observe_milliseconds
-from end_conversation.twilio.gate import Gate
+from end_conversation.twilio.limiter import Limiter
 from end_conversation.twilio.transport import ConnectionFailed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 10
 """Concurrent requests of one account; as many as an SQS batch has messages."""
 
-TRIES = 4
+MAX_ATTEMPTS = 4
 TRY_TIMEOUT = 8.0
 """Seconds for one try, to the last byte of the response; three that hang fit into HTTP_BUDGET."""
 
@@ -45,8 +45,8 @@ RETRIED = frozenset((429, 500, 502, 503, 504))
 # Copies of a SnapStart snapshot would share the state of any other generator.
 _RANDOM = random.SystemRandom()
 
-_LARGEST_CODE = 999_999
-_LONGEST_RETRY_AFTER = 24 * 60 * 60
+_MAX_CODE = 999_999
+_MAX_RETRY_AFTER = 24 * 60 * 60
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 _ERROR_PAGE = re.compile(r"/errors/(\d{5,6})$", re.ASCII)
 _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -78,7 +78,7 @@ class Answer:
     def error_code(self) -> int | None:
         """Twilio's error code, from its own error format or from the page that an RFC 9457 problem names."""
         match self.content:
-            case {"code": int(code)} if 0 < code <= _LARGEST_CODE and code is not True:
+            case {"code": int(code)} if 0 < code <= _MAX_CODE and code is not True:
                 return code
             case {"type": str(page)} if found := _ERROR_PAGE.search(page):
                 return int(found[1])
@@ -94,7 +94,7 @@ class Answer:
             retry_after=self.retry_after,
         )
 
-    def as_try(self) -> dict[str, Any]:
+    def as_attempt(self) -> dict[str, Any]:
         """The response as an entry of `retries` in a log line."""
         entry = {
             "status": self.status,
@@ -118,7 +118,7 @@ class _NoAnswer(Exception):
         self.failure = failure
         self.milliseconds = milliseconds
 
-    def as_try(self) -> dict[str, Any]:
+    def as_attempt(self) -> dict[str, Any]:
         """The same as an entry of `retries` in a log line."""
         return {"error": str(self), "milliseconds": self.milliseconds}
 
@@ -139,7 +139,7 @@ class Account:
     ) -> None:
         self.credentials = credentials
         self._connections = connections
-        self._gate = Gate(concurrency)
+        self._limiter = Limiter(concurrency)
 
     def call(
         self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None = None
@@ -164,21 +164,21 @@ class Account:
             try:
                 answer = self._ask(method, path, deadline, retries, body)
             except _NoAnswer as none:
-                entry = none.as_try()
+                entry = none.as_attempt()
                 # A try cut short by the deadline says nothing about Twilio; the one before does.
                 if failure is None or deadline.remaining():
                     failure = none.failure
             else:
                 if answer.status not in RETRIED:
                     return _accepted(answer)
-                entry = answer.as_try()
+                entry = answer.as_attempt()
                 throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
                 failure = answer.failure(
                     TwilioThrottled if throttled else TwilioError,
                     f"Twilio returned {answer.status} (try {tried})",
                 )
             wait = _RANDOM.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)
-            if tried == TRIES or wait >= deadline.remaining():
+            if tried == MAX_ATTEMPTS or wait >= deadline.remaining():
                 raise failure
             retries.append(entry)
             time.sleep(wait)
@@ -191,10 +191,11 @@ class Account:
         if answer.status == HTTPStatus.UNAUTHORIZED:
             try:
                 newer = self.credentials.renew(credentials, sent_at, deadline)
-            except CredentialsUnavailable as error:
-                raise answer.failure(CredentialsUnavailable, str(error)) from error
+            except CredentialsUnavailable:
+                retries.append(answer.as_attempt())
+                raise
             if newer is not None:
-                retries.append(answer.as_try())
+                retries.append(answer.as_attempt())
                 answer = self._send(method, path, deadline, body, newer)
         return answer
 
@@ -202,14 +203,14 @@ class Account:
         self, method: str, path: str, deadline: Deadline, body: str | None, credentials: Credentials
     ) -> Answer:
         """One request, whatever the response."""
-        if not self._gate.enter(deadline.remaining()):
+        if not self._limiter.acquire(deadline.remaining()):
             raise _NoAnswer(TwilioTimeout("no time is left for a request to Twilio"), "no time left", 0)
         throttled: bool | None = None
         try:
             answer = self._exchange(method, path, deadline, body, credentials)
             throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
         finally:
-            self._gate.leave(throttled=throttled)
+            self._limiter.release(throttled=throttled)
         return answer
 
     def _exchange(
@@ -274,4 +275,4 @@ def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:
 def _retry_after(value: str | None) -> int | None:
     """Seconds, within reason. Twilio sends no dates here."""
     seconds = int(_matching(_DIGITS, value) or 0)
-    return seconds if 0 < seconds <= _LONGEST_RETRY_AFTER else None
+    return seconds if 0 < seconds <= _MAX_RETRY_AFTER else None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from end_conversation.deadline import Deadline
     from end_conversation.twilio.transport import Connections
 
-KEPT = 100
+MAX_ACCOUNTS = 100
 """Accounts in memory at a time, the most recently used."""
 
 
@@ -59,7 +59,7 @@ class Accounts:
             return self.default
         default = self.default.credentials
         has_others = self._config.account_secret_prefix is not None
-        known = default.known
+        known = default.last_value
         if not has_others or (known is not None and _is_of(account_sid, known)):
             if _is_of(account_sid, default.get(deadline)):
                 return self.default
@@ -96,7 +96,7 @@ class Accounts:
             if account is None:
                 account = self._account(f"{self._config.account_secret_prefix}{sid}", sid)
             self._others[sid] = account
-            if len(self._others) > KEPT:
+            if len(self._others) > MAX_ACCOUNTS:
                 self._others.popitem(last=False)
             return account
 

@@ -75,7 +75,7 @@ def end(
     if not HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise refusal
     # Whatever the reason: if the Execution has ended, the caller has what it wants.
-    retries.append(answer.as_try())
+    retries.append(answer.as_attempt())
     try:
         answer = account.call("GET", path, deadline, retries)
     except ExecutionNotFound:

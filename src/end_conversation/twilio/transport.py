@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 3.0
 """Seconds to resolve a server's name, open a connection and agree on TLS."""
 
-_LARGEST_ANSWER = 32 * 1024 * 1024
+_MAX_RESPONSE = 32 * 1024 * 1024
 _FIRST_FINAL_STATUS = 200
 
 
@@ -166,7 +166,7 @@ class _BoundedReader(io.RawIOBase):
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
         self._due = due
-        self._allowed = _LARGEST_ANSWER
+        self._allowed = _MAX_RESPONSE
 
     def readable(self) -> bool:
         return True

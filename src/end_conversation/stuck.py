@@ -1,4 +1,4 @@
-"""The sweep: ends the Executions of some Flows that are older than a given age."""
+"""Finds and ends stuck Executions: those of some Flows that are older than a given age."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from end_conversation.errors import (
     InternalError,
     InvalidRequest,
     TwilioThrottled,
-    badness,
+    severity,
 )
 from end_conversation.observability import count, logger
 from end_conversation.schema import compiled
@@ -127,9 +127,9 @@ class Sweeper:
             self._list(flow_sid, until, half_time)
         stuck = [Stuck(flow_sid, sid) for flow_sid, sids in self._found.items() for sid in sids]
         if not stuck and len(self._unlisted) == len(self._sweep.flow_sids):
-            raise min(self._unlisted.values(), key=badness)
+            raise max(self._unlisted.values(), key=severity)
         for flow_sid, error in self._unlisted.items():
-            self._invocation.report(error, self._keys(flow_sid))
+            self._invocation.report(error, self._fields(flow_sid))
         if not self._sweep.dry_run:
             count("StuckExecutions", len(stuck))
             self._end(stuck[: self._sweep.limit])
@@ -166,7 +166,7 @@ class Sweeper:
                 time.sleep(wait)
         for one in pending:
             self._tally[one.flow_sid, "failed"] += 1
-            self._invocation.report(throttled[one], self._keys(*one))
+            self._invocation.report(throttled[one], self._fields(*one))
 
     def _end_one(self, one: Stuck) -> TwilioThrottled | str:
         """The outcome: ended, failed, left for the next run, or throttled."""
@@ -181,13 +181,13 @@ class Sweeper:
         except TwilioThrottled as error:
             return error
         except EndConversationError as error:
-            self._invocation.report(error, self._keys(*one, retries=retries))
+            self._invocation.report(error, self._fields(*one, retries=retries))
             return "failed"
         except Exception as defect:  # noqa: BLE001 - a defect costs this Execution only, as above
-            self._invocation.report(InternalError(f"unexpected {type(defect).__name__}"), self._keys(*one))
+            self._invocation.report(InternalError(f"unexpected {type(defect).__name__}"), self._fields(*one))
             return "failed"
         count("ExecutionsAlreadyEnded" if ended.already_ended else "ExecutionsEnded")
-        self._log("execution_ended", self._keys(*one, retries=retries))
+        self._log("execution_ended", self._fields(*one, retries=retries))
         return "ended"
 
     def _result(self, *, complete: bool) -> dict[str, Any]:
@@ -201,17 +201,17 @@ class Sweeper:
             }
             if error := self._unlisted.get(flow_sid):
                 flow["error"] = error.code
-            self._log("flow_swept", self._keys(**flow, dry_run=self._sweep.dry_run))
+            self._log("flow_swept", self._fields(**flow, dry_run=self._sweep.dry_run))
             flows.append(flow)
         account = {"account_sid": self._sweep.account_sid} if self._sweep.account_sid else {}
         return {"dry_run": self._sweep.dry_run, "complete": complete, **account, "flows": flows}
 
-    def _keys(self, flow_sid: str, execution_sid: str | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    def _fields(self, flow_sid: str, execution_sid: str | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         own = {"account_sid": self._sweep.account_sid, "flow_sid": flow_sid, "execution_sid": execution_sid}
         return own | more
 
-    def _log(self, message: str, keys: dict[str, Any]) -> None:
-        logger.info(message, extra=self._invocation.named(keys))
+    def _log(self, message: str, fields: dict[str, Any]) -> None:
+        logger.info(message, extra=self._invocation.log_fields(fields))
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:

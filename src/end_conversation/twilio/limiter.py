@@ -9,16 +9,16 @@ from __future__ import annotations
 from threading import Condition
 
 
-class Gate:
-    """Lets through as many requests at once as Twilio accepts, at most `most`. Thread-safe."""
+class Limiter:
+    """Lets through as many requests at once as Twilio accepts, at most `maximum`. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._limit = float(most)
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._limit = float(maximum)
         self._inside = 0
         self._changed = Condition()
 
-    def enter(self, seconds: float) -> bool:
+    def acquire(self, seconds: float) -> bool:
         """Wait for a slot; False if there is none within `seconds`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._inside < int(self._limit), seconds):
@@ -26,7 +26,7 @@ class Gate:
             self._inside += 1
             return True
 
-    def leave(self, *, throttled: bool | None) -> None:
+    def release(self, *, throttled: bool | None) -> None:
         """Return the slot.
 
         Args:
@@ -37,5 +37,5 @@ class Gate:
             if throttled:
                 self._limit = max(1.0, self._limit / 2)
             elif throttled is not None:
-                self._limit = min(self._most, self._limit + 1 / self._limit)
+                self._limit = min(self._maximum, self._limit + 1 / self._limit)
             self._changed.notify_all()

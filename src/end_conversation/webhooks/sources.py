@@ -13,28 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from end_conversation.command import parse_json
-from end_conversation.errors import FieldError, InvalidRequest
+from end_conversation.errors import FieldError, InvalidRequest, UnsupportedMediaType
+from end_conversation.http_request import SOURCE_NAME
 from end_conversation.schema import compiled
-from end_conversation.triggers.expressions import MOST_PASSES, EvaluationError, Expression, passes
-from end_conversation.triggers.proof import Keys, Proof, check, form_fields, parse_key
-from end_conversation.triggers.request import SOURCE_NAME, UnsupportedMediaType
+from end_conversation.webhooks.expressions import EvaluationError, Expression
+from end_conversation.webhooks.proofs import Keys, Proof, check, form_fields, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from end_conversation.triggers.request import HttpRequest
+    from end_conversation.http_request import HttpRequest
 
-MOST_EVENTS = 100
+MAX_EVENTS = 100
 """Events that one webhook may carry."""
 
-LARGEST_BODY = 2**20
+MAX_BODY = 2**20
 """Maximum bytes of a webhook's body."""
-
-MOST_SCANNED = 8 * LARGEST_BODY
-"""Bytes that all expressions of a declaration together may scan: costly ones get smaller bodies.
-
-At worst, a scan of one megabyte takes 0.3 seconds and 27 MB of memory.
-"""
 
 _RESERVED = "conversation-ended"
 _DEFAULTS: dict[str, dict[str, Any]] = {"token": {"header": "authorization", "prefix": "Bearer "}}
@@ -55,7 +49,6 @@ class Source:
         each: finds the events in a body; None: the body is the one event.
         when: which events end a conversation; None: all.
         respond: `async` when the commands are queued, `sync` when they have been carried out.
-        largest_body: maximum bytes of a body.
     """
 
     name: str
@@ -65,7 +58,6 @@ class Source:
     each: Expression | None = None
     when: Expression | None = None
     respond: str = "async"
-    largest_body: int = LARGEST_BODY
 
     def verify(self, request: HttpRequest, now: float, base_url: str | None = None) -> None:
         """Reject a request that is not from the source.
@@ -89,11 +81,11 @@ class Source:
             UnsupportedMediaType: the content type is neither JSON nor a form.
             InvalidRequest: the body does not fit the declaration; the message quotes nothing of it.
         """
-        body = _decoded(request, self.largest_body)
+        body = _decoded(request)
         events = [body] if self.each is None else self._find("each", self.each, body)
-        if not isinstance(events, list) or len(events) > MOST_EVENTS:
+        if not isinstance(events, list) or len(events) > MAX_EVENTS:
             raise InvalidRequest.of_fields(
-                FieldError("each", f"must be a list of at most {MOST_EVENTS} events")
+                FieldError("each", f"must be a list of at most {MAX_EVENTS} events")
             )
         return [self._payload(event) for event in events]
 
@@ -132,12 +124,12 @@ class WebhookSecret:
         Raises:
             InvalidSignature: no valid proof, or no such source; both take equally long.
         """
-        source = self.sources.get(request.source or "", _NOBODY)
+        source = self.sources.get(request.source or "", _UNKNOWN_SOURCE)
         source.verify(request, now, base_url)
         return source
 
 
-_NOBODY = Source("", Proof("none"), (), {})
+_UNKNOWN_SOURCE = Source("", Proof("none"), (), {})
 """Stands in for unknown sources, so that they are rejected in the same way and time."""
 
 
@@ -204,9 +196,6 @@ def parse_source(name: str, declaration: object) -> Source:
         if text is not None
     }
     each, when = expressions.pop("each", None), expressions.pop("when", None)
-    scans = passes(each, [*expressions.values(), *([when] if when else [])])
-    if scans > MOST_PASSES:
-        raise ValueError("its expressions may take too long")
     return Source(
         name,
         proof,
@@ -215,7 +204,6 @@ def parse_source(name: str, declaration: object) -> Source:
         each,
         when,
         given["respond"] or "async",
-        min(LARGEST_BODY, MOST_SCANNED // max(1, scans)),
     )
 
 
@@ -278,15 +266,15 @@ def _signing_key(entry: object) -> bytes | None:
         return None
 
 
-def _decoded(request: HttpRequest, largest: int) -> object:
+def _decoded(request: HttpRequest) -> object:
     """The body's JSON, or a form's fields; repeated fields become lists."""
     if not request.is_form and request.media_type not in ("", "application/json"):
         raise UnsupportedMediaType("the body must be application/json or application/x-www-form-urlencoded")
     body = request.body()
     if not body:
         raise InvalidRequest("the body is empty")
-    if len(body) > largest:
-        raise InvalidRequest(f"the body is larger than {largest} bytes")
+    if len(body) > MAX_BODY:
+        raise InvalidRequest(f"the body is larger than {MAX_BODY} bytes")
     if not request.is_form:
         return parse_json(body)
     fields: dict[str, list[str]] = {}

@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from end_conversation.command import parse_date_time
-from end_conversation.errors import InvalidRequest
-from end_conversation.triggers.request import InvalidSignature
+from end_conversation.errors import InvalidRequest, InvalidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from end_conversation.triggers.request import HttpRequest
+    from end_conversation.http_request import HttpRequest
 
 TOLERANCE = 300
 """Seconds by which a timestamp may differ from our clock."""
 
-SHORTEST_KEY = 24
+MIN_KEY_BYTES = 24
 """Minimum bytes of a key, according to the Standard Webhooks specification."""
 
 Keys = tuple[bytes, ...]
@@ -40,7 +39,7 @@ _PLACEHOLDER = re.compile(r"\{(timestamp|method|url|body)\}")
 _PORT = re.compile(r":\d+$", re.ASCII)
 _UNIX = {"unix": (re.compile(r"\d{1,12}", re.ASCII), 1), "unix-ms": (re.compile(r"\d{1,15}", re.ASCII), 1000)}
 _TWILIO_ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
-_MOST_FORM_FIELDS = 1000
+_MAX_FORM_FIELDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +73,11 @@ class Claim(NamedTuple):
 
     Attributes:
         given: what the request has; one match is enough.
-        made_by: what a key's holder would have sent, in one or more spellings.
+        expected: what a key's holder would have sent, in one or more spellings.
     """
 
     given: tuple[bytes, ...]
-    made_by: Callable[[bytes], tuple[bytes, ...]]
+    expected: Callable[[bytes], tuple[bytes, ...]]
 
 
 def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: str | None = None) -> None:
@@ -105,7 +104,7 @@ def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: 
         claim = _CLAIMS[proof.type](proof, request, body, now, base_url)
     except InvalidSignature as refusal:
         cause, claim = refusal.cause, Claim((), lambda key: (hmac.digest(key, body, "sha256"),))
-    made = [each for key in keys or (b"no key",) for each in claim.made_by(key)]
+    made = [each for key in keys or (b"no key",) for each in claim.expected(key)]
     # A list, not a generator: the first match must not stop the comparison.
     if not keys or not any([hmac.compare_digest(*pair) for pair in product(made, claim.given)]):  # noqa: C419
         raise InvalidSignature(cause)
@@ -122,14 +121,14 @@ def parse_key(kind: str, text: str) -> bytes:
             encoded = text.removeprefix(_STANDARD_KEY_PREFIX)
             # Some vendors show keys without padding.
             key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-            if len(key) >= SHORTEST_KEY:
+            if len(key) >= MIN_KEY_BYTES:
                 return key
         # Without a password, everybody who knows the user would pass.
         elif (text.partition(":")[2] if kind == "basic" else text).strip():
             return text.encode()
     except ValueError:
         pass
-    wanted = {"standard": f"the base64 of {SHORTEST_KEY} bytes or more", "basic": "user:password"}
+    wanted = {"standard": f"the base64 of {MIN_KEY_BYTES} bytes or more", "basic": "user:password"}
     raise ValueError(f"must be {wanted.get(kind, 'Unicode, and not blank')}")
 
 
@@ -179,7 +178,7 @@ def form_fields(body: bytes) -> list[tuple[str, str]]:
         keep_blank_values=True,
         strict_parsing=bool(text),
         errors="strict",
-        max_num_fields=_MOST_FORM_FIELDS,
+        max_num_fields=_MAX_FORM_FIELDS,
     )
 
 

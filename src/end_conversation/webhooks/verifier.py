@@ -1,4 +1,4 @@
-"""Who may send webhooks: holders of our own signing keys and declared sources, both from one secret."""
+"""Verifies webhooks with one secret: the signing keys of our own route, and the declared sources."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from end_conversation.aws.clients import client
 from end_conversation.aws.secret import Secret
-from end_conversation.errors import CredentialsUnavailable
+from end_conversation.errors import CredentialsUnavailable, InvalidSignature
 from end_conversation.observability import count, logger
-from end_conversation.triggers.proof import Proof, check
-from end_conversation.triggers.request import InvalidSignature
-from end_conversation.triggers.sources import Source, WebhookSecret, parse_webhook_secret
+from end_conversation.webhooks.proofs import Proof, check
+from end_conversation.webhooks.sources import Source, WebhookSecret, parse_webhook_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from end_conversation.config import Config
     from end_conversation.deadline import Deadline
-    from end_conversation.triggers.request import HttpRequest
+    from end_conversation.http_request import HttpRequest
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ RENEWAL_INTERVAL = 60.0
 FAILURE_PAUSE = 5.0
 """Seconds without another attempt after a failed read of the secret."""
 
-BRIDGED_FOR = 3600.0
+OUTAGE_GRACE = 3600.0
 """Seconds for which keys stay in use while Secrets Manager is down: only we enforce revocation."""
 
 _OWN = Proof("standard")
@@ -44,7 +43,7 @@ def authenticate(config: Config, request: HttpRequest, deadline: Deadline) -> No
         InvalidSignature: it has none.
         CredentialsUnavailable: the keys cannot be read.
     """
-    _senders(config).known(
+    _verifier(config).verify(
         lambda secret: check(_OWN, secret.keys, request, time.time(), config.webhook_base_url), deadline
     )
 
@@ -56,13 +55,13 @@ def authenticated_source(config: Config, request: HttpRequest, deadline: Deadlin
         InvalidSignature: no valid proof, or no such source.
         CredentialsUnavailable: the declarations cannot be read.
     """
-    return _senders(config).known(
+    return _verifier(config).verify(
         lambda secret: secret.authenticate(request, time.time(), config.webhook_base_url), deadline
     )
 
 
-class Senders:
-    """The secret, read again before a request is rejected. Thread-safe."""
+class Verifier:
+    """Verifies with the cached secret; reads it again before it rejects a request. Thread-safe."""
 
     def __init__(self, secret: Secret[WebhookSecret]) -> None:
         self._secret = secret
@@ -71,7 +70,7 @@ class Senders:
         self._renewed_at = 0.0
         self._failed_at = 0.0
 
-    def known(self, check: Callable[[WebhookSecret], T], deadline: Deadline) -> T:
+    def verify(self, check: Callable[[WebhookSecret], T], deadline: Deadline) -> T:
         """What `check` returns for the cached secret, or else for the secret read again.
 
         Raises:
@@ -105,7 +104,7 @@ class Senders:
         try:
             return self._secret.renew(refusing, asked_at, deadline)
         except CredentialsUnavailable as error:
-            if self._secret.known is None:
+            if self._secret.last_value is None:
                 raise
             logger.error("signing_keys_not_renewed", extra={"detail": str(error)})
             return None
@@ -120,17 +119,17 @@ class Senders:
             return True
 
 
-def _senders(config: Config) -> Senders:
+def _verifier(config: Config) -> Verifier:
     if config.webhook_secret_id is None:
         raise InvalidSignature("no_keys_configured")
-    return _senders_of(config.webhook_secret_id, config.secret_max_age)
+    return _verifier_of(config.webhook_secret_id, config.secret_max_age)
 
 
 @cache
-def _senders_of(secret_id: str, max_age: float) -> Senders:
+def _verifier_of(secret_id: str, max_age: float) -> Verifier:
     # Anybody can make us look at the secret: even with a maximum age of zero, not each time.
     max_age = max(max_age, RENEWAL_INTERVAL)
-    return Senders(Secret(client("secretsmanager"), secret_id, _parse, max_age, BRIDGED_FOR))
+    return Verifier(Secret(client("secretsmanager"), secret_id, _parse, max_age, OUTAGE_GRACE))
 
 
 def _parse(text: str) -> WebhookSecret:
