@@ -71,6 +71,8 @@ lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
 	$(LOCK) --python-version 3.13 -c requirements/dev.txt requirements/reference_least.in -o requirements/reference_least.txt
 	$(LOCK) --universal --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt
 	$(LOCK) --universal --python-version 3.11 --no-strip-extras requirements/mutation.in -o requirements/mutation.txt
+	$(LOCK) --universal --python-version 3.11 -c requirements/dev.txt requirements/opentelemetry.in -o requirements/opentelemetry.txt
+	$(LOCK) --universal --python-version 3.11 requirements/opentelemetry-0.60.in -o requirements/opentelemetry-0.60.txt
 	grep -A999 '^uv==' requirements/dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements/uv.txt
 
 clean: ## remove what the other targets made

@@ -82,11 +82,12 @@ class Connections:
             ConnectionFailed: no response, or no valid one.
         """
         try:
+            # By name: instrumentation that wraps urlopen looks for them so, and may set headers itself.
             return self._pool.urlopen(
-                method,
-                target,
-                body,
-                headers,
+                method=method,
+                url=target,
+                body=body,
+                headers=headers,
                 retries=False,
                 redirect=False,
                 timeout=Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds),

@@ -1,0 +1,122 @@
+# ruff: noqa: PLC0415 - one process has one kind of instrumentation
+"""What holds under instrumentation; test_instrumentation.py runs this in a process for each kind."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import FLOW_SID, Function, sample
+from doubles import SecretsManager
+
+from end_conversation import sweep
+from local import samples
+from local.signing import SECRET, renewed
+from local.studio import Studio
+
+
+def opentelemetry() -> Callable[[], list[str]]:
+    """Instrument as OpenTelemetry's layer does; returns what tells the names of the spans so far."""
+    from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+    from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for instrumentor in (BotocoreInstrumentor(), ThreadingInstrumentor(), URLLib3Instrumentor()):
+        instrumentor.instrument(tracer_provider=provider)
+    return lambda: [span.name for span in exporter.get_finished_spans()]
+
+
+def xray() -> Callable[[], list[str]]:
+    """Patch as the X-Ray SDK does in Lambda; returns what tells the names of the subsegments so far."""
+    os.environ["LAMBDA_TASK_ROOT"] = "/var/task"
+    os.environ["_X_AMZN_TRACE_ID"] = (
+        "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    )
+    from aws_xray_sdk.core import patch_all, xray_recorder
+
+    names: list[str] = []
+
+    class Emitter:
+        def send_entity(self, entity: Any) -> None:
+            names.append(entity.name)
+
+    xray_recorder.configure(emitter=Emitter())
+    patch_all()
+    return lambda: names
+
+
+KIND = os.environ["INSTRUMENTATION"]
+spans = {"opentelemetry": opentelemetry, "xray": xray}[KIND]()
+
+
+def active(studio: Studio) -> int:
+    return len(list(studio.executions.all("active")))
+
+
+def test_batch(function: Function, studio: Studio) -> None:
+    """Ten of ten messages succeed, and what was asked of AWS and Twilio is traced."""
+    record = sample("sqs")["Records"][0]
+    commands = [{"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid} for _ in range(10)]
+    before = len(spans())
+
+    answer = function(
+        {"Records": [record | {"messageId": f"m{n}", "body": json.dumps(c)} for n, c in enumerate(commands)]}
+    )
+
+    assert answer == {"batchItemFailures": []}
+    assert active(studio) == 0
+    traced = spans()[before:]
+    if KIND == "opentelemetry":
+        assert traced.count("Secrets Manager.GetSecretValue") == 1
+        assert traced.count("POST") == 10
+    else:
+        # The X-Ray SDK does not know urllib3.
+        assert traced == ["secretsmanager"]
+
+
+def test_retries(function: Function, studio: Studio) -> None:
+    """A failure, a throttling and a lost connection are tried again."""
+    for fault in ({"status": 500}, {"status": 429}, {"broken": "reset"}):
+        studio.fail(**fault)
+
+    function({"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid})
+
+    assert active(studio) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["http", "http-contact", "webhook", "source-zendesk", "eventbridge", "direct"]
+)
+def test_samples(
+    function: Function,
+    studio: Studio,
+    secrets_manager: SecretsManager,
+    environment: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """An event of any trigger ends its Executions."""
+    environment.setenv("WEBHOOK_SECRET_ID", "webhooks")
+    secrets_manager.secrets["webhooks"] = json.dumps(SECRET)
+    event = renewed(sample(name))
+    samples.seed(studio, event)
+    before = active(studio)
+
+    assert function(event).get("statusCode", 200) == 200
+
+    assert active(studio) < before
+
+
+def test_sweep(function: Function, studio: Studio) -> None:
+    """The sweep ends what is stuck, with a list of several pages."""
+    sweep._service.cache_clear()
+    function.handler = sweep.handler
+    event = sample("sweep")
+    samples.seed(studio, event)
+
+    assert function(event)["complete"]
