@@ -19,8 +19,7 @@ from pathlib import Path
 import certifi
 import trustme
 
-from local.executions import ACCOUNT_SID, Executions
-from local.studio import API_KEY
+from local.studio import ACCOUNT_SID, API_KEY, Executions
 
 SECRET_ID = "end-conversation/twilio"  # noqa: S105 -- its name
 
@@ -121,7 +120,7 @@ def _answer(head: bytes, body: bytes) -> bytes:
 _EXECUTION = (
     Executions()
     .add("FW" + "0" * 32, status="ended", date_created=datetime.now(UTC) - timedelta(hours=1))
-    .shown("https://studio.twilio.com")
+    .to_dict("https://studio.twilio.com")
 )
 _EXECUTION["date_updated"] = _EXECUTION["date_updated"] or _EXECUTION["date_created"]
 _SECRET = {

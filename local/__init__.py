@@ -1,9 +1,6 @@
 """What makes the function run on one machine, without AWS and without Twilio.
 
-- ``executions``: the Executions that the Studio stand-in keeps, and how Twilio shows and lists them
-- ``studio_api``: what Twilio answers to requests about them
-- ``faults``: what the Studio stand-in does wrong on request
-- ``studio``: the Studio stand-in, over HTTP
+- ``studio``: Twilio Studio's REST API, with faults on request: the only stand-in for Twilio
 - ``aws``: AWS on this machine (moto's server)
 - ``samples``: the commands that an event carries
 - ``canaries``: texts that are planted in order to be searched for

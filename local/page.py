@@ -61,10 +61,10 @@ class Page:
         document: object
         match method, path.removeprefix(PREFIX):
             case "GET", "executions":
-                document = [one.shown(self._studio.url) for one in self._studio.executions.all()][::-1]
+                document = [one.to_dict(self._studio.url) for one in self._studio.executions.all()][::-1]
             case "POST", "executions":
                 like = next(self._studio.executions.all())
-                document = self._studio.seed(like.flow_sid, contact=like.contact).shown(self._studio.url)
+                document = self._studio.seed(like.flow_sid, contact=like.contact).to_dict(self._studio.url)
             case "GET", "outcomes":
                 with self._lock:
                     self._outcomes.extendleft(self._ready.new_outcomes())

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from local import poller, rie, samples
-from local.executions import Execution
 from local.rie import Outcome
 from local.samples import Seeded
 from local.signing import renewed
 from local.stand_ins import StandIns, stand_ins
+from local.studio import Execution
 from local.terminal import interruptible, styled
 
 _LONGEST = 300
@@ -100,7 +100,7 @@ def _unfolded(value: object) -> object:
 
 def _table(executions: list[Execution]) -> Iterator[str]:
     for execution in executions:
-        shown = execution.shown("")
+        shown = execution.to_dict("")
         status = styled(f"{execution.status:6}", "red" if execution.status == "active" else "green")
         yield (
             f"{execution.sid}  {status}  {execution.contact}  created {shown['date_created']}"

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from local.executions import ACCOUNT_SID, Execution, NotFoundError, is_sid, new_sid
-from local.studio import Studio
+from local.studio import ACCOUNT_SID, Execution, NotFoundError, Studio, is_sid, new_sid
 
 EVENTS = Path(__file__).parent.parent / "events"
 

@@ -11,12 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
 from local import poller, rie, signing
-from local.executions import ACCOUNT_SID
 from local.gateway import Response, event_of, refusal, response_of
 from local.page import Page
 from local.rie import MAX_EVENT_BYTES, Emulated, InProcess, Outcome
 from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, at_fixed_ports
-from local.studio import API_KEY
+from local.studio import ACCOUNT_SID, API_KEY
 from local.terminal import interruptible, styled
 
 _MAX_BODY_BYTES = 10 * 1024 * 1024
@@ -160,7 +159,7 @@ def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
     yield f"Sources ({url}/webhooks/…), with samples on the page: {', '.join(signing.SECRET['sources'])}"
     yield "Look at one:"
     for execution in executions[:1]:
-        yield f"  curl -u {':'.join(API_KEY)} {execution.shown(ready.studio.url)['url']}"
+        yield f"  curl -u {':'.join(API_KEY)} {execution.to_dict(ready.studio.url)['url']}"
     yield "Let Twilio go wrong:"
     fault = json.dumps({"status": 429, "headers": {"Retry-After": "60"}, "times": 3})
     yield f"  curl -d '{fault}' http://127.0.0.1:{STUDIO_PORT}/_faults"

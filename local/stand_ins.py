@@ -13,9 +13,8 @@ from typing import Any
 
 from local import samples, signing
 from local.aws import Aws
-from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID
 from local.relay import HOST, NETWORK, relay
-from local.studio import API_KEY, OTHER_AUTH_TOKEN, Studio
+from local.studio import ACCOUNT_SID, API_KEY, OTHER_ACCOUNT_SID, OTHER_AUTH_TOKEN, Studio
 from local.terminal import interruptible
 
 STUDIO_PORT, AWS_PORT = 8801, 8802

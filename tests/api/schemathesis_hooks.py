@@ -6,8 +6,8 @@ from typing import Any
 import requests
 import schemathesis
 
-from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID
 from local.signing import ROUTE, SECRET, signed
+from local.studio import ACCOUNT_SID, OTHER_ACCOUNT_SID
 
 SOURCE = "salesforce"
 

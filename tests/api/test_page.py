@@ -12,7 +12,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from served import Api, serving
 
-from local.executions import Execution
+from local.studio import Execution
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

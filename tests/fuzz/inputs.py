@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from local import samples, signing
-from local.executions import ACCOUNT_SID
+from local.studio import ACCOUNT_SID
 
 CANARY = "canary7e57c0de"
 """In every contact, and in everything else that is nobody's business. No name of a field has digits."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jsonschema
 from rfc3339_validator import validate_rfc3339
 
-from local.executions import ACCOUNT_SID, Execution
 from local.rie import SOURCE
+from local.studio import ACCOUNT_SID, Execution
 
 (_SCHEMA_PATH,) = SOURCE.rglob("command.schema.json")
 SCHEMA = json.loads(_SCHEMA_PATH.read_text())

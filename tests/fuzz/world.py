@@ -17,10 +17,9 @@ from typing import Any, NamedTuple, TextIO
 
 from local import samples, signing
 from local.canaries import Canaries, without_told
-from local.executions import Execution, Executions
 from local.rie import HANDLER, SOURCE, SWEEP_HANDLER
 from local.stand_ins import StandIns, stand_ins
-from local.studio import API_KEY
+from local.studio import API_KEY, Execution, Executions
 from tests.fuzz.inputs import CANARY, CONTACTS, EXECUTIONS, FLOWS, FOREIGN_FLOW, UNKNOWN_FLOW
 from tests.fuzz.model import ERRORS, Model
 
@@ -106,7 +105,7 @@ class World:
     def renew(self) -> None:
         """Have the same Executions as ever, and nothing that was asked."""
         studio = self.around.studio
-        studio.forget_requests()
+        studio.clear_requests()
         studio.executions = executions = Executions()
         now = datetime.now(UTC)
         some_time_ago, tomorrow = now - timedelta(minutes=AGE_MINUTES), now + timedelta(days=1)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from local import run
-from local.executions import Executions
 from local.rie import Outcome
 from local.samples import Seeded
+from local.studio import Executions
 
 ROOT = Path(run.__file__).parent.parent
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from local import samples
-from local.executions import OTHER_ACCOUNT_SID
 from local.signing import SECRET
-from local.studio import Studio
+from local.studio import OTHER_ACCOUNT_SID, Studio
 
 FLOW, EXECUTION = "FW" + "1" * 32, "FN" + "2" * 32
 COMMAND = {"flow_sid": FLOW, "execution_sid": EXECUTION}

@@ -4,18 +4,20 @@ import base64
 import concurrent.futures
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import jsonschema
 import pytest
+import trustme
 
-from local.executions import OTHER_ACCOUNT_SID
-from local.studio import API_KEY, OTHER_AUTH_TOKEN, Studio
+from local.studio import API_KEY, OTHER_ACCOUNT_SID, OTHER_AUTH_TOKEN, Latency, Studio
 
 FLOW = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -270,6 +272,40 @@ class TestList:
         assert call("GET", f"{url.path}?{url.query}").json["executions"] == []
         assert len(call("GET", "/Executions", status="active").json["executions"]) == 2
 
+    @pytest.mark.parametrize(("paging", "missed"), [("offset", 2), ("cursor", 0)])
+    def test_paging(self, studio: Studio, call: Call, paging: Any, missed: int) -> None:
+        """Pages by offset skip what moves forward when Executions end in between; pages by cursor do not."""
+        studio.paging = paging
+        sids = {studio.seed(FLOW, date_created=NOON).sid for _ in range(6)}
+        page = call("GET", "/Executions", status="active", PageSize=2).json
+        for execution in page["executions"]:
+            studio.executions.end(FLOW, execution["sid"])
+        while True:
+            sids -= {execution["sid"] for execution in page["executions"]}
+            if not page["meta"]["next_page_url"]:
+                break
+            page = call("GET", "/Executions?" + urlsplit(page["meta"]["next_page_url"]).query).json
+        assert len(sids) == missed
+
+    def test_previous_page_by_cursor(self, studio: Studio, call: Call) -> None:
+        """The way back leads over the same pages."""
+        studio.paging = "cursor"
+        for _ in range(6):
+            studio.seed(FLOW, date_created=NOON)
+        pages = [call("GET", "/Executions", PageSize=2).json]
+        while following := pages[-1]["meta"]["next_page_url"]:
+            pages.append(call("GET", "/Executions?" + urlsplit(following).query).json)
+        for before, page in pairwise(pages):
+            back = call("GET", "/Executions?" + urlsplit(page["meta"]["previous_page_url"]).query).json
+            assert back["executions"] == before["executions"]
+        assert len(pages) == 3
+
+    def test_change_between_pages(self, studio: Studio, call: Call) -> None:
+        """A test can end Executions right before any request is worked on."""
+        execution = studio.seed(FLOW)
+        studio.before = lambda _: studio.executions.end(FLOW, execution.sid)
+        assert call("GET", "/Executions", status="active").json["executions"] == []
+
     def test_default_page_size(self, studio: Studio, call: Call) -> None:
         """A page has 50 unless asked otherwise."""
         for _ in range(51):
@@ -363,6 +399,53 @@ class TestFaults:
         assert call("GET", "/Executions").status == 200
         assert time.perf_counter() - begin >= 0.05
 
+    def test_latency_of_pages(self, studio: Studio, call: Call) -> None:
+        """A page takes longer with every item in it."""
+        for _ in range(10):
+            studio.seed(FLOW)
+        studio.latency = Latency(page=0.02, item=0.005, other=0)
+        begin = time.perf_counter()
+        assert call("GET", "/Executions", PageSize=8).status == 200
+        assert 0.06 <= time.perf_counter() - begin < 0.5
+
+    def test_concurrency(self, studio: Studio) -> None:
+        """More requests at once than Twilio allows are throttled."""
+        studio.max_concurrency = 2
+        studio.fail(broken="hang", times=2)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for _ in range(2):
+                pool.submit(plain_get, studio, timeout=0.2)
+            while len(studio.requests) < 2:
+                time.sleep(0.001)
+            assert plain_get(studio) == 429
+
+    def test_raw(self, studio: Studio) -> None:
+        """Any bytes can come in place of an answer."""
+        studio.fail(raw=b"HTTP/1.1 299 Odd\r\n\r\n", broken="close")
+        assert plain_get(studio) == 299
+
+    def test_other_conflict(self, studio: Studio, call: Call) -> None:
+        """A conflict is not always an Execution that has ended; a fault can be for one SID only."""
+        one, other = studio.seed(FLOW), studio.seed(FLOW)
+        studio.fail(status=409, code=20001, path=one.sid)
+        assert call("POST", f"/Executions/{other.sid}", form={"Status": "ended"}).status == 200
+        answer = call("POST", f"/Executions/{one.sid}", form={"Status": "ended"})
+        assert (answer.status, answer.json["code"], one.status) == (409, 20001, "active")
+
+    def test_tls(self) -> None:
+        """It serves HTTPS, and its links say so."""
+        authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        with Studio(tls=context) as studio:
+            url = f"{studio.url}{studio.seed(FLOW).to_dict(studio.url)['url'].removeprefix(studio.url)}"
+            connection = http.client.HTTPSConnection(urlsplit(url).netloc, context=trusting, timeout=5)
+            authorization = base64.b64encode(":".join(API_KEY).encode()).decode()
+            connection.request("GET", url, headers={"Authorization": f"Basic {authorization}"})
+            assert json.loads(connection.getresponse().read())["url"] == url
+            connection.close()
+
     def test_malformed(self, studio: Studio, call: Call) -> None:
         """The body can be anything, under any status."""
         studio.seed(FLOW)
@@ -384,7 +467,7 @@ class TestFaults:
             with Studio(seed=seed) as studio:
                 studio.seed(FLOW)
                 studio.fail(status=503, share=0.3, times=None)
-                return [studio.faults.next("GET") is not None for _ in range(1000)]
+                return [studio.faults.next("GET", "/") is not None for _ in range(1000)]
 
         assert statuses(1) == statuses(1) != statuses(2)
         assert 250 < sum(statuses(1)) < 350
@@ -418,7 +501,7 @@ class TestRecord:
         plain_get(studio)
         assert studio.connections == 2
 
-    def test_most_at_once(self) -> None:
+    def test_max_in_flight(self) -> None:
         """The greatest number of requests at the same time is known."""
         with concurrent.futures.ThreadPoolExecutor(8) as pool, Studio() as studio:
             studio.fail(broken="hang", times=8)
@@ -426,7 +509,7 @@ class TestRecord:
                 pool.submit(plain_get, studio)
             while len(studio.requests) < 8:
                 time.sleep(0.001)
-            assert studio.most_at_once == 8
+            assert studio.max_in_flight == 8
 
 
 class TestAdministration:
@@ -466,14 +549,14 @@ class TestAdministration:
 class TestLoad:
     """It is no bottleneck. Other work on the machine may disturb a measurement, but not all of them."""
 
-    def test_fifty_thousand(self, studio: Studio, call: Call) -> None:
-        """With 50,000 Executions in a Flow, its last page takes no longer than others."""
-        for second in range(50_000):
+    def test_hundred_thousand(self, studio: Studio, call: Call) -> None:
+        """With 100,000 Executions in a Flow, its last page takes no longer than others."""
+        for second in range(100_000):
             studio.executions.add(FLOW, date_created=NOON + timedelta(seconds=second))
 
         def last_page() -> None:
-            answer = call("GET", "/Executions", status="active", PageToken=f"PA{49_950:032x}")
-            assert len(answer.json["executions"]) == 50
+            answer = call("GET", "/Executions", status="active", PageSize=1000, PageToken=f"PA{99_000:032x}")
+            assert len(answer.json["executions"]) == 1000
             assert answer.json["executions"][-1]["date_created"] == "2026-03-01T12:00:00Z"
 
         assert best_of_five(last_page) < 0.05

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any, Literal
 
-from local.executions import ACCOUNT_SID, Execution, Executions
-from local.studio import Studio
+from local.studio import ACCOUNT_SID, Execution, Executions, Studio
 
 CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1500555\d{4}(?!\d)")
 """What every contact, and every field that is nobody's business, can be recognised by."""

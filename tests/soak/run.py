@@ -14,8 +14,7 @@ from typing import Any
 from local import signing
 from local.rie import HANDLER
 from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, WEBHOOK_SECRET_ID
-from local.studio import Studio
-from local.studio_api import flow_of
+from local.studio import Studio, flow_of
 from tests.soak.cloud import Cloud, Stack, deploy, take
 from tests.soak.ledger import Ledger
 from tests.soak.orders import Book, Order, tags

@@ -10,10 +10,8 @@ from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from local.executions import ACCOUNT_SID
-from local.faults import Fault, Faults
 from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID
-from local.studio import Studio
+from local.studio import ACCOUNT_SID, Fault, Faults, Studio
 from tests.soak.cloud import GET_SECRET, PUT_EVENTS, SEND_MESSAGE, Cloud
 from tests.soak.ledger import Ledger
 from tests.soak.orders import ACCOUNTS, REVOKED
@@ -46,9 +44,9 @@ class CountedFaults(Faults):
         super().__init__(seed)
         self._ledger = ledger
 
-    def next(self, method: str) -> Fault | None:
+    def next(self, method: str, path: str) -> Fault | None:
         """What happens to a request that comes now."""
-        fault = super().next(method)
+        fault = super().next(method, path)
         if fault is not None:
             kind = fault.broken or (fault.body and "nonsense") or fault.status or "slow"
             self._ledger.count(f"Twilio: {kind}")

@@ -11,8 +11,7 @@ import pytest
 from stack import ROOT, of_type, template
 
 from local import samples
-from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID
-from local.studio import Studio
+from local.studio import ACCOUNT_SID, OTHER_ACCOUNT_SID, Studio
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 CONFIGURATION = tomllib.loads((ROOT / "samplesconfig.toml").read_text())

@@ -22,7 +22,7 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio.account import Account
-from local.executions import ACCOUNT_SID as DEFAULT_SID
+from local.studio import ACCOUNT_SID as DEFAULT_SID
 from local.studio import API_KEY, Studio
 
 PREFIX = "end-conversation/twilio/"
@@ -255,7 +255,7 @@ def test_ten_accounts_of_which_four_are_in_trouble(
     began = monotonic()
     function(batch(tenants[4].command()))
     as_fast_as = monotonic() - began
-    studio.forget_requests()
+    studio.clear_requests()
     studio.other_credentials[revoked.sid] = set()
     del secrets_manager.secrets[missing.secret_id]
     secrets_manager.secrets[swapped.secret_id] = json.dumps(healthy[0].secret)
@@ -360,7 +360,7 @@ def test_a_default_secret_of_another_account_by_now_is_noticed(
     function(default_command)
     new = tenants[0]
     secrets_manager.secrets[SECRET_ID] = secrets_manager.secrets.pop(new.secret_id)
-    studio.forget_requests()
+    studio.clear_requests()
     with pytest.raises(CredentialsUnavailable):
         function(default_command | {"account_sid": DEFAULT_SID})
     command = new.command()

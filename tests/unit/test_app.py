@@ -298,7 +298,7 @@ sids = st.just(FLOW_SID) | st.from_regex("FN[0-9a-f]{32}") | st.text()
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_valid_sids_reach_a_url(function: Function, studio: Studio, command: dict[str, str]) -> None:
     """Whatever a command holds, Twilio is asked for two SIDs or not at all."""
-    studio.forget_requests()
+    studio.clear_requests()
     with contextlib.suppress(InvalidRequest, ExecutionNotFound):
         function(command)
     for request in studio.requests:

@@ -288,7 +288,7 @@ def test_several_are_ended_at_once(function: Function, studio: Studio) -> None:
         seed(studio)
     studio.fail(method="POST", delay=0.3, times=None)
     function(COMMAND)
-    assert studio.most_at_once == 8
+    assert studio.max_in_flight == 8
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_ten_contacts_of_a_batch_do_not_wait_for_each_other_for_ever(
     ]
     assert function({"Records": records}) == {"batchItemFailures": []}
     assert not active(studio)
-    assert studio.most_at_once <= account_module.CONCURRENCY
+    assert studio.max_in_flight <= account_module.CONCURRENCY
 
 
 def test_a_flow_in_upper_case_is_the_same_flow(function: Function, studio: Studio) -> None:

@@ -234,7 +234,7 @@ def test_ten_records_take_as_long_as_one(function: Function, studio: Studio) -> 
     assert function(batch(*ten)) == {"batchItemFailures": []}
     assert monotonic() - began < 1.2
     assert all(is_ended(studio, command) for command in ten)
-    assert studio.most_at_once == 10
+    assert studio.max_in_flight == 10
 
 
 def test_a_rotated_secret_is_read_once_for_ten_records(

@@ -304,7 +304,7 @@ def test_an_answer_before_the_time_ran_out_gives_the_code(end: End, studio: Stud
 def test_without_time_nothing_is_sent(end: End, studio: Studio) -> None:
     """The deadline is over before the first request."""
     end(studio.seed(FLOW_SID).sid)
-    studio.forget_requests()
+    studio.clear_requests()
     error = failure(end, seconds=0)
     assert (type(error), str(error)) == (TwilioTimeout, "no time is left for a request to Twilio")
     assert not studio.requests
@@ -641,7 +641,7 @@ def test_new_credentials_that_are_wrong_too_are_rejected(
     """A second refusal is final."""
     end(studio.seed(FLOW_SID).sid)
     studio.credentials = set()
-    studio.forget_requests()
+    studio.clear_requests()
     secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySecret="also wrong")
     assert type(failure(end)) is CredentialsRejected
     assert (len(studio.requests), len(secrets_manager.reads)) == (2, 2)

@@ -331,7 +331,7 @@ def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
     seed(studio, 200)
     studio.fail(delay=0.02, times=None)
     assert flow(sweep(EVENT))["ended"] == 200
-    assert stuck.CONCURRENCY // 2 <= studio.most_at_once <= stuck.CONCURRENCY
+    assert stuck.CONCURRENCY // 2 <= studio.max_in_flight <= stuck.CONCURRENCY
 
 
 def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +341,7 @@ def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: p
     studio.fail(status=429, share=0.3, times=None)
     result = sweep(EVENT, seconds=60)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 300, 0)
-    assert studio.most_at_once <= stuck.CONCURRENCY
+    assert studio.max_in_flight <= stuck.CONCURRENCY
     assert not active(studio)
 
 

@@ -20,9 +20,8 @@ from end_conversation.webhooks import sources as sources_module
 from end_conversation.webhooks import verifier
 from end_conversation.webhooks.verifier import RENEWAL_INTERVAL
 from local import signing
-from local.executions import Execution
 from local.signing import signed
-from local.studio import Studio
+from local.studio import Execution, Studio
 
 SECRET_ID = "end-conversation/webhooks"
 OWN_KEY = "whsec_" + "QUFB" * 8

@@ -1,4 +1,4 @@
-"""What the Studio stand-in does wrong on request: which requests fail, and how."""
+"""What goes wrong on request: which requests fail, and how; and how slow Twilio is when nothing does."""
 
 import random
 import threading
@@ -6,15 +6,24 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-Broken = Literal["reset", "hang", "drip"]
+Broken = Literal["reset", "hang", "drip", "close"]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long answers take, in seconds: a page of a list, each item in it, and everything else."""
+
+    page: float = 0.1
+    item: float = 0.0009
+    other: float = 0.1
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to go wrong. Without ``status``, ``body`` and ``broken`` it only takes ``delay`` longer.
+    """One way to fail. Without ``status``, ``body``, ``raw`` and ``broken``, the answer is only late.
 
     A request that is refused, reset or left hanging is not carried out, unless ``carried_out`` says that only
-    its answer was lost: a retry meets 409 then.
+    its answer is lost.
     """
 
     _: KW_ONLY
@@ -25,23 +34,28 @@ class Fault:
     code: int | None = None
     """Twilio's error code in that JSON; by default what Twilio uses for the status."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Further headers, ``Retry-After`` for example."""
+    """More headers, ``Retry-After`` for example."""
     body: str | None = None
     """The body instead of the right one, malformed for example."""
+    raw: bytes | None = None
+    """Send these bytes in place of an HTTP response."""
     broken: Broken | None = None
-    """Reset the connection, never answer, or answer byte by byte with ``interval`` seconds between them."""
+    """Reset the connection, never answer, answer byte by byte with ``interval`` seconds between them, or
+    close the connection: after ``raw``, or without an answer."""
     interval: float = 0.1
     carried_out: bool = False
     """Whether the request is carried out all the same."""
     method: str | None = None
     """Only requests with this method."""
+    path: str | None = None
+    """Only requests with this in their path, a SID for example."""
     times: int | None = 1
     """How many requests it hits; ``None``: all that come."""
     share: float = 1.0
     """The share of the requests that it hits, drawn from the stand-in's seeded random numbers."""
 
     def __post_init__(self) -> None:
-        if self.broken not in {None, "reset", "hang", "drip"}:
+        if self.broken not in {None, "reset", "hang", "drip", "close"}:
             raise ValueError(f"broken: {self.broken!r}")
         if not 0 <= self.share <= 1 or self.delay < 0 or self.interval <= 0:
             raise ValueError("share is between 0 and 1, delay and interval are seconds")
@@ -51,7 +65,7 @@ class Fault:
     @property
     def lets_work(self) -> bool:
         """Whether the request is carried out by itself."""
-        return self.status is None and self.broken in {None, "drip"}
+        return self.status is None and self.raw is None and self.broken in {None, "drip"}
 
 
 class Faults:
@@ -68,15 +82,15 @@ class Faults:
             self._waiting.append((fault, fault.times))
 
     def clear(self) -> None:
-        """Go right again."""
+        """Stop failing."""
         with self._lock:
             self._waiting.clear()
 
-    def next(self, method: str) -> Fault | None:
-        """What happens to a request that comes now."""
+    def next(self, method: str, path: str) -> Fault | None:
+        """What happens to this request."""
         with self._lock:
             for index, (fault, left) in sorted(enumerate(self._waiting), key=_has_no_end):
-                if fault.method not in {None, method}:
+                if fault.method not in {None, method} or (fault.path or "") not in path:
                     continue
                 if fault.share < 1 and self._random.random() >= fault.share:
                     continue

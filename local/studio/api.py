@@ -1,19 +1,20 @@
-"""What Twilio Studio's REST API v2 answers to requests about Executions, when nothing goes wrong."""
+"""Twilio Studio's REST API v2 as far as it is about Executions: a request in, an answer out."""
 
 import http.client
 import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urlencode
 
-from local.executions import (
+from local.studio.executions import (
     AlreadyActiveError,
     AlreadyEndedError,
     Execution,
     Executions,
     NotFoundError,
+    Paging,
     Status,
 )
 
@@ -25,7 +26,7 @@ _CODES = {400: 20001, 401: 20003, 404: 20404, 405: 20004, 409: 20409, 429: 20429
 
 @dataclass(slots=True)
 class Request:
-    """What one request was, and how it was answered."""
+    """A request, and how it was answered."""
 
     request_id: str
     connection: int
@@ -34,11 +35,13 @@ class Request:
     path: str
     query: dict[str, str]
     form: dict[str, str]
+    headers: dict[str, str]
+    """By names in lower case, without credentials."""
     user: str | None
     account_sid: str | None
-    """Whose credentials came with it, be they right or revoked; ``None``: nobody's."""
+    """Whose credentials came with it, valid or revoked; ``None``: nobody's."""
     status: int | None = None
-    """``None`` until it is answered: for good, where the connection was reset or left hanging."""
+    """``None`` until it is answered, and if it never is."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Answer:
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
+    items: int | None = None
+    """How many Executions a page has; ``None``: it is no page."""
 
 
 class _RefusedError(Exception):
@@ -56,16 +61,17 @@ class _RefusedError(Exception):
         self.answer = problem(status, message)
 
 
-def respond(executions: Executions, request: Request, base_url: str) -> Answer:
-    """Carry out a request whose credentials are right. To an account, the Flows of others do not exist.
+def respond(executions: Executions, request: Request, base_url: str, paging: Paging) -> Answer:
+    """Carry out a request whose credentials are valid. An account does not see the Flows of others.
 
     Args:
-        executions: What there is; creating, ending and deleting change it.
+        executions: Those that there are; creating, ending and deleting change them.
         request: The request.
         base_url: Where the client reaches the API, for the URLs in the answer.
+        paging: How lists are continued.
     """
     try:
-        return _operate(executions, request, base_url)
+        return _operate(executions, request, base_url, paging)
     except _RefusedError as refused:
         return refused.answer
     except NotFoundError:
@@ -82,7 +88,7 @@ def document(status: int, content: object) -> Answer:
 
 
 def problem(status: int, message: str | None = None, code: int | None = None) -> Answer:
-    """An error as Twilio tells it; by default with the code and the text that belong to the status."""
+    """An error in Twilio's format, by default with the status's own code and text."""
     code = code or _CODES.get(status, 20000 + status)
     content = {
         "code": code,
@@ -97,12 +103,12 @@ def problem(status: int, message: str | None = None, code: int | None = None) ->
 
 
 def flow_of(path: str) -> str | None:
-    """The Flow that a request with this path is about."""
+    """The Flow in a request's path."""
     match = _EXECUTIONS.fullmatch(path)
     return match and match[1]
 
 
-def _operate(executions: Executions, request: Request, base_url: str) -> Answer:
+def _operate(executions: Executions, request: Request, base_url: str, paging: Paging) -> Answer:
     if not (match := _EXECUTIONS.fullmatch(request.path)):
         raise NotFoundError(request.path)
     flow_sid, sid = match.groups()
@@ -110,16 +116,16 @@ def _operate(executions: Executions, request: Request, base_url: str) -> Answer:
         raise NotFoundError(flow_sid)
     match request.method, sid:
         case "GET", None:
-            return document(200, _list(executions, request, flow_sid, base_url))
+            return _list(executions, request, flow_sid, base_url, paging)
         case "POST", None:
-            return document(201, _create(executions, request, flow_sid).shown(base_url))
+            return Answer(201, _create(executions, request, flow_sid).to_json(base_url))
         case "GET", _:
-            return document(200, executions.get(flow_sid, sid).shown(base_url))
+            return Answer(200, executions.get(flow_sid, sid).to_json(base_url))
         case "POST", _:
             executions.get(flow_sid, sid)
             if request.form.get("Status") != "ended":
                 raise _RefusedError(400, "Status must be 'ended'")
-            return document(200, executions.end(flow_sid, sid).shown(base_url))
+            return Answer(200, executions.end(flow_sid, sid).to_json(base_url))
         case "DELETE", _ if sid:
             executions.delete(flow_sid, sid)
             return Answer(204)
@@ -127,8 +133,6 @@ def _operate(executions: Executions, request: Request, base_url: str) -> Answer:
 
 
 def _create(executions: Executions, request: Request, flow_sid: str) -> Execution:
-    if not executions.has_flow(flow_sid):
-        raise NotFoundError(flow_sid)
     for name in ("To", "From"):
         if not request.form.get(name):
             raise _RefusedError(400, f"Missing required parameter {name} in the post body")
@@ -146,8 +150,8 @@ def _create(executions: Executions, request: Request, flow_sid: str) -> Executio
     )
 
 
-def _list(executions: Executions, request: Request, flow_sid: str, base_url: str) -> dict[str, Any]:
-    """A page, and the way to the next. The token alone tells the place; ``Page`` is the client's own."""
+def _list(executions: Executions, request: Request, flow_sid: str, base_url: str, paging: Paging) -> Answer:
+    """A page. The token alone tells the place; ``Page`` is the client's own counter."""
     query = request.query
     status = query.get("status")
     if status not in {None, "active", "ended"}:
@@ -156,18 +160,17 @@ def _list(executions: Executions, request: Request, flow_sid: str, base_url: str
     if not 1 <= size <= _MAX_PAGE_SIZE:
         raise _RefusedError(400, f"PageSize must be between 1 and {_MAX_PAGE_SIZE}")
     page = _number(query, "Page", 0)
-    offset = 0
-    if token := query.get("PageToken"):
-        if not (match := _PAGE_TOKEN.fullmatch(token)):
-            raise _RefusedError(400, "Invalid PageToken")
-        offset = int(match[1], 16)
-    found, more = executions.page(
+    token = query.get("PageToken")
+    if not (match := _PAGE_TOKEN.fullmatch(token or f"PA{0:032x}")):
+        raise _RefusedError(400, "Invalid PageToken")
+    found, following, previous = executions.page(
         flow_sid,
         status=cast("Status | None", status),
         created_from=_instant(query, "DateCreatedFrom"),
         created_to=_instant(query, "DateCreatedTo"),
-        offset=offset,
+        token=int(match[1], 16),
         size=size,
+        paging=paging,
     )
     filters = {name: query[name] for name in ("status", "DateCreatedFrom", "DateCreatedTo") if name in query}
 
@@ -175,19 +178,19 @@ def _list(executions: Executions, request: Request, flow_sid: str, base_url: str
         place = {"PageSize": size, "Page": page} | ({"PageToken": token} if token else {})
         return f"{base_url}{request.path}?{urlencode(filters | place)}"
 
-    before = max(0, offset - size)
-    return {
-        "meta": {
-            "page": page,
-            "page_size": size,
-            "first_page_url": url(0),
-            "previous_page_url": url(max(0, page - 1), f"PB{before:032x}") if offset else None,
-            "url": url(page, token),
-            "next_page_url": url(page + 1, f"PA{offset + size:032x}") if more else None,
-            "key": "executions",
-        },
-        "executions": [execution.shown(base_url) for execution in found],
+    meta = {
+        "page": page,
+        "page_size": size,
+        "first_page_url": url(0),
+        "previous_page_url": None if previous is None else url(max(0, page - 1), f"PB{previous:032x}"),
+        "url": url(page, token),
+        "next_page_url": None if following is None else url(page + 1, f"PA{following:032x}"),
+        "key": "executions",
     }
+    items = b", ".join(execution.to_json(base_url) for execution in found)
+    return Answer(
+        200, b'{"meta": %s, "executions": [%s]}' % (json.dumps(meta).encode(), items), items=len(found)
+    )
 
 
 def _number(query: dict[str, str], name: str, default: int) -> int:

@@ -1,24 +1,24 @@
-"""A stand-in for Twilio Studio over HTTP: Executions that keep their state, and faults on request.
+"""The stand-in's server: Executions that keep their state, and faults on request.
 
-It listens on loopback only. What is no part of Twilio's API has paths of its own and needs no credentials:
+It listens on loopback only. These paths are no part of Twilio's API and need no credentials:
 
-- ``POST /_executions``: keep one more Execution (the arguments of ``Executions.add``, as JSON)
-- ``POST /_faults``: go wrong (the fields of ``Fault``, as JSON); ``DELETE /_faults``: go right again
-- ``GET /_requests``: what was asked so far; ``DELETE /_requests``: forget it
+- ``POST /_executions``: add an Execution (the arguments of ``Executions.add``, as JSON)
+- ``POST /_faults``: fail (the fields of ``Fault``, as JSON); ``DELETE /_faults``: stop failing
+- ``GET /_requests``: the requests so far; ``DELETE /_requests``: forget them
 """
 
-import argparse
 import base64
 import binascii
 import contextlib
 import json
 import secrets
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from email.message import Message
@@ -27,10 +27,9 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from local.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID, Execution, Executions
-from local.faults import Fault, Faults
-from local.studio_api import Answer, Request, document, flow_of, problem, respond
-from local.terminal import interruptible
+from local.studio.api import Answer, Request, document, flow_of, problem, respond
+from local.studio.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID, Execution, Executions, Paging
+from local.studio.faults import Fault, Faults, Latency
 
 API_KEY = ("SK" + "0123456789abcdef" * 2, "not-a-real-api-key-secret")
 AUTH_TOKEN = (ACCOUNT_SID, "not-a-real-auth-token")
@@ -48,41 +47,57 @@ _CORS = {
 class Studio:
     """The stand-in as a context manager: it serves from entering to leaving.
 
+    All but ``port``, ``seed`` and ``tls`` may be changed at any time.
+
     Args:
         port: Where to listen; by default on any free port.
-        credentials: The user names and passwords that are right, of the account with ``ACCOUNT_SID``.
+        credentials: The valid user names and passwords of the account with ``ACCOUNT_SID``.
         seed: For faults that hit only a share of the requests.
+        paging: How lists are continued: by ``offset``, so that pages shift when Executions end in between, or
+            by ``cursor``.
+        latency: How slow it is; by default as fast as it can be.
+        max_concurrency: How many requests it works on at once; it answers 429 to more.
+        tls: To serve HTTPS.
 
     Attributes:
-        credentials: As given; may be replaced at any time.
-        other_credentials: The same of other accounts, by their SIDs.
-        executions: What there is.
+        other_credentials: The credentials of other accounts, by their SIDs.
+        executions: All Executions.
         faults: What goes wrong.
-        requests: What was asked so far, in the order of arrival.
+        before: Called with each request before it is worked on: the place to change Executions between pages.
+        requests: The requests so far, in the order of arrival.
         connections: How many TCP connections there were so far.
-        most_at_once: How many requests were worked on at the same time, at most.
+        max_in_flight: How many requests were in flight at the same time, at most.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its settings, all of them by name
         self,
         port: int = 0,
         *,
         credentials: Iterable[tuple[str, str]] = (API_KEY, AUTH_TOKEN),
         seed: int = 0,
+        paging: Paging = "offset",
+        latency: Latency | None = None,
+        max_concurrency: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.credentials = set(credentials)
+        self.paging: Paging = paging
+        self.latency = latency
+        self.max_concurrency = max_concurrency
+        self.before: Callable[[Request], object] | None = None
         self.other_credentials: dict[str, set[tuple[str, str]]] = {OTHER_ACCOUNT_SID: {OTHER_AUTH_TOKEN}}
         self.executions = Executions()
         self.faults = Faults(seed)
         self.requests: list[Request] = []
         self.connections = 0
-        self.most_at_once = 0
-        self._at_once = 0
+        self.max_in_flight = 0
+        self._in_flight = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._accounts_of_users: dict[str, str] = {}
         self._stopped = False
-        self._server = _Server(port, self)
+        self.scheme = "https" if tls else "http"
+        self._server = _Server(port, self, tls)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
 
     def __enter__(self) -> Self:
@@ -103,14 +118,14 @@ class Studio:
     @property
     def url(self) -> str:
         """The base URL, to be used instead of ``https://studio.twilio.com``."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def seed(self, flow_sid: str, sid: str | None = None, **properties: Any) -> Execution:  # noqa: ANN401 -- as Executions.add
-        """Keep one more Execution; see ``Executions.add``."""
+        """Add an Execution; see ``Executions.add``."""
         return self.executions.add(flow_sid, sid, **properties)
 
     def fail(self, **fault: Any) -> None:  # noqa: ANN401 -- as Fault
-        """Go wrong with the coming requests; see ``Fault``."""
+        """Fail the next requests; see ``Fault``."""
         self.faults.add(Fault(**fault))
 
     @property
@@ -122,17 +137,17 @@ class Studio:
             if request.account_sid and (owner := self._owner(request.path)) and owner != request.account_sid
         ]
 
-    def forget_requests(self) -> None:
-        """Start recording requests and counting connections anew."""
+    def clear_requests(self) -> None:
+        """Forget the requests and connections so far."""
         with self._lock:
             self.requests.clear()
-            self.connections = self.most_at_once = 0
+            self.connections = self.max_in_flight = 0
 
     def _owner(self, path: str) -> str | None:
         return self.executions.account_of(flow_of(path) or "")
 
     def _account_of(self, credentials: tuple[str, str] | None) -> tuple[str | None, bool]:
-        """Whose credentials these are, and whether they are right. A user stays known once they were."""
+        """Whose credentials these are, and whether they are valid. A user that was once valid stays known."""
         if credentials is None:
             return None, False
         for account_sid, right in ((ACCOUNT_SID, self.credentials), *self.other_credentials.items()):
@@ -156,16 +171,18 @@ class Studio:
                 self._open.discard(connection)
 
     @contextlib.contextmanager
-    def _recorded(self, request: Request) -> Iterator[None]:
+    def _recorded(self, request: Request) -> Iterator[bool]:
+        """Yields whether there is room for the request."""
         with self._lock:
             self.requests.append(request)
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self._in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self._in_flight)
+            has_room = self.max_concurrency is None or self._in_flight <= self.max_concurrency
         try:
-            yield
+            yield has_room
         finally:
             with self._lock:
-                self._at_once -= 1
+                self._in_flight -= 1
 
 
 class _Server(ThreadingHTTPServer):
@@ -173,12 +190,15 @@ class _Server(ThreadingHTTPServer):
     # Leaving waits for the threads, so that nothing of a stand-in outlives it.
     daemon_threads = False
 
-    def __init__(self, port: int, studio: Studio) -> None:
+    def __init__(self, port: int, studio: Studio, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", port), _Connection)
+        if tls:
+            # Shaking hands is for the connection's own thread.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.studio = studio
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 -- the base class's types
-        """A client that went away is no news; anything else is a defect, and shows."""
+        """Show defects; a client that went away is none."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -195,7 +215,7 @@ class _Connection(BaseHTTPRequestHandler):
             super().handle()
 
     def log_message(self, *_: object) -> None:
-        """Requests are recorded instead."""
+        """Print nothing: requests are recorded."""
 
     def answer(self) -> None:
         studio = self.server.studio
@@ -205,7 +225,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.send(_administer(studio, self.command, url.path, body))
             return
         credentials = _basic_auth(self.headers)
-        account_sid, is_right = studio._account_of(credentials)  # noqa: SLF001 -- one thing in two classes
+        account_sid, is_valid = studio._account_of(credentials)  # noqa: SLF001 -- one thing in two classes
         request = Request(
             request_id="RQ" + secrets.token_hex(16),
             connection=self.number,
@@ -214,29 +234,43 @@ class _Connection(BaseHTTPRequestHandler):
             path=url.path,
             query=_pairs(url.query),
             form=_pairs(body.decode(errors="replace")),
+            headers={
+                name.lower(): value for name, value in self.headers.items() if name.lower() != "authorization"
+            },
             user=credentials[0] if credentials else None,
             account_sid=account_sid,
         )
-        with studio._recorded(request):  # noqa: SLF001 -- one thing in two classes
-            fault = studio.faults.next(self.command) or Fault()
+        with studio._recorded(request) as has_room:  # noqa: SLF001 -- one thing in two classes
+            if studio.before:
+                studio.before(request)
+            fault = (studio.faults.next(self.command, url.path) if has_room else None) or Fault()
             self.client_left(fault.delay)
-            answer = Answer(200)
-            if fault.lets_work or fault.carried_out:
-                if is_right:
-                    host = self.headers.get("Host") or urlsplit(studio.url).netloc
-                    answer = respond(studio.executions, request, f"http://{host}")
-                else:
-                    answer = problem(401, "Authenticate")
+            if not has_room:
+                answer = problem(429)
+            elif not (fault.lets_work or fault.carried_out):
+                answer = Answer(200)
+            elif is_valid:
+                base_url = f"{studio.scheme}://{self.headers['Host']}"
+                answer = respond(studio.executions, request, base_url, studio.paging)
+                self.client_left(_seconds(studio.latency, answer))
+            else:
+                answer = problem(401, "Authenticate")
+            self.reply(request, answer, fault)
+
+    def reply(self, request: Request, answer: Answer, fault: Fault) -> None:
+        if fault.broken == "reset":
+            self.reset()
+        if fault.broken == "hang":
+            self.client_left(None)
+        if fault.broken in {"hang", "close"}:
+            self.close_connection = True
+        if fault.raw is not None:
+            self.wfile.write(fault.raw)
+        elif fault.broken not in {"hang", "close"}:
             if fault.status is not None:
                 answer = problem(fault.status, code=fault.code)
             if fault.body is not None:
                 answer = replace(answer, body=fault.body.encode())
-            if fault.broken == "reset":
-                self.reset()
-            if fault.broken == "hang":
-                self.client_left(None)
-                self.close_connection = True
-                return
             request.status = answer.status
             headers = {"Twilio-Request-Id": request.request_id} | _CORS | dict(fault.headers)
             self.send(answer, headers, fault.interval if fault.broken == "drip" else None)
@@ -270,6 +304,10 @@ class _Connection(BaseHTTPRequestHandler):
         """Wait, unless the client hangs up before that: did it? ``None`` is for ever."""
         if seconds == 0:
             return False
+        if isinstance(self.connection, ssl.SSLSocket):
+            # It cannot look without reading.
+            time.sleep(3600 if seconds is None else seconds)
+            return False
         self.connection.settimeout(seconds)
         try:
             return not self.connection.recv(1, socket.MSG_PEEK)
@@ -297,21 +335,27 @@ def _administer(studio: Studio, method: str, path: str, body: bytes) -> Answer:
                 properties = json.loads(body)
                 if created := properties.get("date_created"):
                     properties["date_created"] = datetime.fromisoformat(created)
-                return document(201, studio.seed(**properties).shown(studio.url))
+                return document(201, studio.seed(**properties).to_dict(studio.url))
             case "POST", "/_faults":
                 studio.fail(**json.loads(body))
             case "DELETE", "/_faults":
                 studio.faults.clear()
             case "GET", "/_requests":
-                counts = {"connections": studio.connections, "most_at_once": studio.most_at_once}
+                counts = {"connections": studio.connections, "max_in_flight": studio.max_in_flight}
                 return document(200, counts | {"requests": [asdict(it) for it in tuple(studio.requests)]})
             case "DELETE", "/_requests":
-                studio.forget_requests()
+                studio.clear_requests()
             case _:
                 return document(404, {"message": "Not Found"})
     except (AttributeError, TypeError, ValueError) as error:
         return document(400, {"message": str(error)})
     return Answer(204)
+
+
+def _seconds(latency: Latency | None, answer: Answer) -> float:
+    if latency is None:
+        return 0
+    return latency.other if answer.items is None else latency.page + latency.item * answer.items
 
 
 def _basic_auth(headers: Message) -> tuple[str, str] | None:
@@ -331,16 +375,3 @@ def _hang_up(connection: socket.socket) -> None:
     """Wake the thread that reads from it, or hangs on request."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def main() -> None:
-    """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description="A stand-in for Twilio Studio's REST API.")
-    parser.add_argument("--port", type=int, default=8801)
-    with interruptible(), Studio(parser.parse_args().port) as studio:
-        print(f"Twilio Studio: {studio.url}", flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

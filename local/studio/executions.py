@@ -1,10 +1,11 @@
-"""The Executions that the Studio stand-in keeps, and how Twilio shows and lists them."""
+"""The Executions that the stand-in keeps, in the order in which Twilio lists them."""
 
-import bisect
 import hashlib
+import json
 import re
 import secrets
 import threading
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
 OTHER_ACCOUNT_SID = "AC" + "fedcba9876543210" * 2
 
 Status = Literal["active", "ended"]
+Paging = Literal["offset", "cursor"]
 
 _SIDS = {prefix: re.compile(f"{prefix}[0-9a-fA-F]{{32}}") for prefix in ("AC", "FW", "FN")}
 
@@ -36,14 +38,14 @@ class NotFoundError(LookupError):
 
 
 class AlreadyEndedError(ValueError):
-    """An Execution was to be ended that is ended already."""
+    """The Execution has already ended."""
 
 
 class AlreadyActiveError(ValueError):
-    """An Execution was to be created for a contact that already has an active one in the Flow."""
+    """The contact already has an active Execution in the Flow."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Execution:
     """One contact's run through a Flow. Dates are in UTC and whole seconds, as in Twilio's API."""
 
@@ -59,9 +61,10 @@ class Execution:
     initiated_by: str
     number: int
     """The place in the order of creation, for Executions of the same second."""
+    _rendered: tuple[str, bytes] | None = field(default=None, init=False, repr=False)
 
-    def shown(self, base_url: str) -> dict[str, Any]:
-        """The resource as Twilio's API shows it."""
+    def to_dict(self, base_url: str) -> dict[str, Any]:
+        """The resource as Twilio's API returns it."""
         url = f"{base_url}/v2/Flows/{self.flow_sid}/Executions/{self.sid}"
         return {
             "sid": self.sid,
@@ -72,12 +75,48 @@ class Execution:
             "flow_version": 1,
             "context": self.context,
             "status": self.status,
-            "date_created": _written(self.date_created),
-            "date_updated": _written(self.date_updated),
+            "date_created": _iso(self.date_created),
+            "date_updated": _iso(self.date_updated),
             "initiated_by": self.initiated_by,
             "url": url,
             "links": {"steps": f"{url}/Steps", "execution_context": f"{url}/Context"},
         }
+
+    def to_json(self, base_url: str) -> bytes:
+        """The same as JSON, rendered once: a page of 1,000 costs a copy."""
+        if self._rendered is None or self._rendered[0] != base_url:
+            self._rendered = base_url, json.dumps(self.to_dict(base_url)).encode()
+        return self._rendered[1]
+
+    def end(self) -> None:
+        """Set the status."""
+        self.status = "ended"
+        self.date_updated = _whole_seconds(None)
+        self._rendered = None
+
+
+_Entry = tuple[datetime, int, Execution]
+
+
+class _Flow:
+    """A Flow's Executions, oldest first: all, and by status."""
+
+    def __init__(self, account_sid: str) -> None:
+        self.account_sid = account_sid
+        self.entries: dict[Status | None, list[_Entry]] = {None: [], "active": [], "ended": []}
+
+    def insert(self, execution: Execution, *keys: Status | None) -> None:
+        entry = _entry(execution)
+        for key in keys:
+            entries = self.entries[key]
+            if not entries or entries[-1] < entry:
+                entries.append(entry)
+            else:
+                insort(entries, entry)
+
+    def remove(self, execution: Execution, *keys: Status | None) -> None:
+        for key in keys:
+            del self.entries[key][bisect_left(self.entries[key], _entry(execution))]
 
 
 class Executions:
@@ -87,27 +126,23 @@ class Executions:
         self._lock = threading.Lock()
         self._numbers = count()
         self._by_sid: dict[str, Execution] = {}
-        self._accounts: dict[str, str] = {}
-        self._lists: dict[str, dict[Status | None, list[tuple[datetime, int, Execution]]]] = {}
+        self._flows: dict[str, _Flow] = {}
 
     def __len__(self) -> int:
         return len(self._by_sid)
 
     def add_flow(self, flow_sid: str, account_sid: str = ACCOUNT_SID) -> None:
-        """Make a Flow of this account known, unless it is. Twilio answers 404 for others."""
-        _check("FW", flow_sid)
-        _check("AC", account_sid)
-        with self._lock:
-            self._accounts.setdefault(flow_sid, account_sid)
-            self._lists.setdefault(flow_sid, {None: [], "active": [], "ended": []})
-
-    def has_flow(self, flow_sid: str) -> bool:
-        """Whether the Flow is known."""
-        return flow_sid in self._lists
+        """Create a Flow of this account, unless it exists. Twilio answers 404 for others."""
+        if flow_sid not in self._flows:
+            _check("FW", flow_sid)
+            _check("AC", account_sid)
+            with self._lock:
+                self._flows.setdefault(flow_sid, _Flow(account_sid))
 
     def account_of(self, flow_sid: str) -> str | None:
-        """The account that a Flow belongs to, if the Flow is known."""
-        return self._accounts.get(flow_sid)
+        """The account that a Flow belongs to; ``None`` if there is no such Flow."""
+        flow = self._flows.get(flow_sid)
+        return flow.account_sid if flow else None
 
     def add(  # noqa: PLR0913 -- these are the properties of the resource, all of them by name
         self,
@@ -123,40 +158,42 @@ class Executions:
         initiated_by: str | None = None,
         alone: bool = False,
     ) -> Execution:
-        """Keep one more Execution, of this age and status, whatever else there is; its Flow becomes known.
+        """Add an Execution, and its Flow if there is none.
 
         Args:
             flow_sid: The Flow.
             sid: The Execution's SID; by default a new one.
-            account_sid: The account of the Flow, where that is not known yet.
+            account_sid: The account of the Flow, if the Flow is new.
             contact: The contact's channel address (``To`` on creation).
             address: The Flow's own channel address (``From`` on creation).
             status: ``active`` or ``ended``.
             date_created: Any instant with a zone; by default now.
             context: The Flow's state in this run.
             initiated_by: What triggered it; by default a Message SID.
-            alone: Whether to refuse it while the contact has an active one on the same address, as creating
-                through Twilio's API does.
+            alone: Whether to refuse it while the contact has an active one on the same address, as Twilio's
+                API does.
 
         Raises:
-            AlreadyActiveError: As ``alone`` says.
-            ValueError: The SID is none, or is taken.
+            AlreadyActiveError: See ``alone``.
+            ValueError: The SID is invalid or taken.
         """
-        sid = sid or new_sid("FN")
-        _check("FN", sid)
+        if sid is None:
+            sid = new_sid("FN")
+        else:
+            _check("FN", sid)
         self.add_flow(flow_sid, account_sid)
         created = _whole_seconds(date_created)
         with self._lock:
             if sid in self._by_sid:
                 raise ValueError(f"{sid} is taken")
-            lists = self._lists[flow_sid]
+            flow = self._flows[flow_sid]
             if alone and any(
-                (other.contact, other.address) == (contact, address) for _, _, other in lists["active"]
+                (other.contact, other.address) == (contact, address) for *_, other in flow.entries["active"]
             ):
                 raise AlreadyActiveError(contact)
             execution = Execution(
                 sid=sid,
-                account_sid=self._accounts[flow_sid],
+                account_sid=flow.account_sid,
                 flow_sid=flow_sid,
                 contact=contact,
                 address=address,
@@ -164,16 +201,15 @@ class Executions:
                 date_created=created,
                 date_updated=created if status == "ended" else None,
                 context=context or {},
-                initiated_by=initiated_by or new_sid("SM"),
+                initiated_by=initiated_by or f"SM{sid[2:]}",
                 number=next(self._numbers),
             )
             self._by_sid[sid] = execution
-            for key in (None, status):
-                bisect.insort(lists[key], _entry(execution))
+            flow.insert(execution, None, status)
         return execution
 
     def all(self, status: Status | None = None) -> Iterator[Execution]:
-        """Every Execution of this status, or of any, in the order of coming."""
+        """Every Execution of this status, or of any, in the order of their creation."""
         executions = tuple(self._by_sid.values())
         return (execution for execution in executions if status in {None, execution.status})
 
@@ -190,19 +226,16 @@ class Executions:
             execution = self.get(flow_sid, sid)
             if execution.status == "ended":
                 raise AlreadyEndedError(sid)
-            lists = self._lists[flow_sid]
-            _remove(lists["active"], execution)
-            execution.status = "ended"
-            execution.date_updated = _whole_seconds(None)
-            bisect.insort(lists["ended"], _entry(execution))
+            self._flows[flow_sid].remove(execution, "active")
+            execution.end()
+            self._flows[flow_sid].insert(execution, "ended")
         return execution
 
     def delete(self, flow_sid: str, sid: str) -> None:
-        """Forget an Execution, or raise ``NotFoundError``."""
+        """Delete an Execution, or raise ``NotFoundError``."""
         with self._lock:
             execution = self.get(flow_sid, sid)
-            for key in (None, execution.status):
-                _remove(self._lists[flow_sid][key], execution)
+            self._flows[flow_sid].remove(execution, None, execution.status)
             del self._by_sid[sid]
 
     def page(  # noqa: PLR0913 -- the filters of the list operation, all of them by name
@@ -212,57 +245,76 @@ class Executions:
         status: Status | None = None,
         created_from: datetime | None = None,
         created_to: datetime | None = None,
-        offset: int = 0,
+        token: int = 0,
         size: int = 50,
-    ) -> tuple[list[Execution], bool]:
-        """A Flow's Executions, newest first, and whether there are more behind them.
+        paging: Paging = "offset",
+    ) -> tuple[list[Execution], int | None, int | None]:
+        """A page of a Flow's Executions, newest first, with the tokens of the next and the previous page.
 
-        The place is counted among those that match at this moment. So ending while paging through the active
-        ones moves the later ones forward, and a page is skipped over, exactly as with Twilio.
+        By offset, a token counts the Executions before the page among those that match now. If some of them
+        end, the rest moves forward, and a part of it is never listed. By cursor, a token names the last
+        Execution before the page, and nothing is skipped.
 
         Args:
             flow_sid: The Flow.
             status: Only those.
             created_from: Only those created then or later.
             created_to: Only those created before.
-            offset: How many to leave out.
+            token: Of the page; 0 is the first.
             size: How many at most.
+            paging: What tokens mean.
 
         Raises:
-            NotFoundError: The Flow is unknown.
+            NotFoundError: There is no such Flow.
         """
         with self._lock:
-            if flow_sid not in self._lists:
+            if flow_sid not in self._flows:
                 raise NotFoundError(flow_sid)
-            entries = self._lists[flow_sid][status]
-            first = bisect.bisect_left(entries, created_from, key=_created) if created_from else 0
-            end = bisect.bisect_left(entries, created_to, key=_created) if created_to else len(entries)
-            newest = end - offset
+            entries = self._flows[flow_sid].entries[status]
+            first = bisect_left(entries, created_from, key=_created) if created_from else 0
+            end = bisect_left(entries, created_to, key=_created) if created_to else len(entries)
+            if paging == "offset" or not token:
+                newest = end - token
+            else:
+                newest = min(end, bisect_left(entries, divmod(token, _NUMBERS), key=_position))
             oldest = max(first, newest - size)
-            found = [execution for _, _, execution in reversed(entries[oldest : max(oldest, newest)])]
-            return found, oldest > first
+            found = [execution for *_, execution in reversed(entries[oldest : max(oldest, newest)])]
+            if paging == "offset":
+                following, previous = token + size, max(0, token - size)
+            else:
+                following = _cursor(found[-1]) if found else 0
+                previous = _cursor(entries[newest + size][2]) if newest + size < end else 0
+            return found, following if oldest > first else None, previous if token else None
 
 
-def _entry(execution: Execution) -> tuple[datetime, int, Execution]:
+_NUMBERS = 1 << 64
+"""A cursor is a point in time and a number below this."""
+
+
+def _cursor(execution: Execution) -> int:
+    return int(execution.date_created.timestamp()) * _NUMBERS + execution.number
+
+
+def _entry(execution: Execution) -> _Entry:
     return execution.date_created, execution.number, execution
 
 
-def _created(entry: tuple[datetime, int, Execution]) -> datetime:
+def _created(entry: _Entry) -> datetime:
     return entry[0]
 
 
-def _remove(entries: list[tuple[datetime, int, Execution]], execution: Execution) -> None:
-    del entries[bisect.bisect_left(entries, _entry(execution))]
+def _position(entry: _Entry) -> tuple[int, int]:
+    return int(entry[0].timestamp()), entry[1]
 
 
 def _whole_seconds(instant: datetime | None) -> datetime:
     return (instant or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
 
 
-def _written(instant: datetime | None) -> str | None:
+def _iso(instant: datetime | None) -> str | None:
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
 
 
 def _check(prefix: Literal["AC", "FW", "FN"], sid: str) -> None:
     if not is_sid(prefix, sid):
-        raise ValueError(f"{sid!r} is no {prefix} SID")
+        raise ValueError(f"{sid!r} is not a valid {prefix} SID")
