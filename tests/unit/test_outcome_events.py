@@ -248,7 +248,7 @@ def test_a_flow_that_is_not_allowed_is_told(
 
 def test_the_schema_knows_every_code() -> None:
     """All but those that nobody known gets."""
-    unpublished = {"invalid_signature", "not_found", "method_not_allowed"}
+    unpublished = {"invalid_signature", "not_found", "method_not_allowed", "queue_unavailable"}
     assert set(SCHEMA["definitions"]["code"]["enum"]) == {kind.code for kind in STATUS} - unpublished
 
 
@@ -303,31 +303,22 @@ def test_an_accepted_command_has_its_outcome_later(
     assert (kind, detail["trigger"], detail["conversation_id"]) == ("ConversationEnded", "sqs", "case-1")
 
 
-def test_a_command_that_is_not_queued_is_told(
-    function: Function, environment: pytest.MonkeyPatch, studio: Studio, bus: EventBridge, sqs: Sqs
+@pytest.mark.parametrize(
+    "fault", [{"error": "AccessDeniedException"}, {"error": "InternalFailure", "status": 500, "late": True}]
+)
+def test_a_queueing_that_is_not_confirmed_publishes_nothing(
+    function: Function,
+    environment: pytest.MonkeyPatch,
+    bus: EventBridge,
+    sqs: Sqs,
+    crm: None,
+    fault: dict[str, Any],
 ) -> None:
-    """Its caller still has it, and gets queue_unavailable both ways."""
+    """The sender was told, and the command may be in the queue: its outcome would contradict this one."""
     environment.setenv("QUEUE_URL", f"{sqs.url}/123456789012/commands")
-    sqs.error = "AccessDeniedException"
-    event = by_http(of(studio))
-    event["headers"] |= {"prefer": "respond-async"}
-    assert function(event)["statusCode"] == 503
-    ((kind, detail),) = published(bus)
-    assert (kind, detail["code"], detail["conversation_id"]) == (
-        "ConversationNotEnded",
-        "queue_unavailable",
-        "case-1",
-    )
-
-
-def test_only_what_was_not_queued_is_told(
-    function: Function, environment: pytest.MonkeyPatch, bus: EventBridge, sqs: Sqs, crm: None
-) -> None:
-    """Of several events of a webhook: what is in the queue will have an outcome of its own."""
-    environment.setenv("QUEUE_URL", f"{sqs.url}/123456789012/commands")
-    sqs.refuses = lambda request: "case-1" in request["MessageBody"]
-    assert function(by_crm(*["+15005550001"] * 3))["statusCode"] == 503
-    assert [detail["conversation_id"] for _, detail in published(bus)] == ["case-1"]
+    vars(sqs).update(fault)
+    assert function(by_crm("+15005550001", "+15005550002"))["statusCode"] == 503
+    assert not bus.calls
 
 
 def test_an_invalid_event_does_not_speak_in_anothers_name(

@@ -205,13 +205,15 @@ def _accept(
 def _queue(
     invocation: Invocation, command: Command, queue_url: str, deadline: Deadline, fields: dict[str, Any]
 ) -> str | EndConversationError:
-    """SQS's id of the command's message, or the reason why there is none; both are logged."""
+    """SQS's id of the command's message, or the reason why there is none; both are logged.
+
+    Unless SQS confirms it, no outcome is published: the caller is told, and it may be in the queue.
+    """
     fields = fields | command.log_fields()
     try:
         with invocation.reporting(fields):
             message_id = send(queue_url, json.dumps(command.to_json()), deadline)
     except EndConversationError as error:
-        invocation.publish_later(Outcome(command, error=error), fields.get("source"))
         return error
     logger.info("command_queued", extra=invocation.log_fields(fields | {"message_id": message_id}))
     return message_id
