@@ -103,14 +103,15 @@ def test_a_command_is_accepted(function: Function, studio: Studio, sqs: Sqs, way
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_message_is_a_bare_command(function: Function, sqs: Sqs, way: str) -> None:
-    """With the schema's own fields only, and nothing beside it that would identify anybody."""
+    """With the schema's own fields only, and nothing beside it but the source's name."""
     given = command(reason="solved", unheard_of={"phone": CONTACT}, conversation_id=None)
     function(asked_for(way, given))
     (body,) = sqs.bodies
     assert set(body) <= set(SCHEMA["properties"])
     assert {"flow_sid": FLOW_SID, "contact": CONTACT}.items() <= body.items()
     assert body.get("reason") == (None if way == "source" else "solved")
-    assert not sqs.messages[0].get("MessageAttributes")
+    source = {"source": {"DataType": "String", "StringValue": "crm"}} if way == "source" else {}
+    assert (sqs.messages[0].get("MessageAttributes") or {}) == source
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -370,6 +370,25 @@ def test_a_key_of_our_own_route_opens_no_source(function: Function) -> None:
     assert refused(function, sent("crm", headers=headers)) == UNAUTHORIZED
 
 
+@pytest.mark.parametrize(
+    ("name", "known"), [("crm", "crm"), ("../crm", None), ("CRM", None), ("c" * 99, None), (7, None)]
+)
+@pytest.mark.parametrize("phone", [CONTACT, None])
+def test_a_queued_command_keeps_its_source(
+    function: Function, environment: pytest.MonkeyPatch, sqs: Sqs, name: Any, known: str | None, phone: Any
+) -> None:
+    """In log lines, and where it is dead-lettered; anybody may send messages, so only a name is repeated."""
+    environment.setenv("DEAD_LETTER_QUEUE_URL", f"{sqs.url}/123456789012/dead-letters")
+    record = sample("sqs")["Records"][0]
+    record["body"] = json.dumps({"flow_sid": FLOW_SID, "contact": phone})
+    record["messageAttributes"] = {"source": {"stringValue": name, "dataType": "String"}}
+    assert function({"Records": [record]}) == {"batchItemFailures": []}
+    assert function.logs[0].get("source") == known
+    moved = [message["MessageAttributes"].get("source") for message in sqs.messages]
+    kept = {"DataType": "String", "StringValue": known} if known else None
+    assert moved == ([] if phone else [kept])
+
+
 @pytest.mark.parametrize("event", ["opened", None, "", [], {}])
 def test_what_is_not_meant_is_ignored(function: Function, studio: Studio, sqs: Sqs, event: Any) -> None:
     """200, counted, one line at INFO; nothing is checked of it, queued or asked of Twilio."""

@@ -209,10 +209,11 @@ def _queue(
 
     Unless SQS confirms it, no outcome is published: the caller is told, and it may be in the queue.
     """
+    attributes = {"source": fields["source"]} if fields.get("source") else {}
     fields = fields | command.log_fields()
     try:
         with invocation.reporting(fields):
-            message_id = send(queue_url, json.dumps(command.to_json()), deadline)
+            message_id = send(queue_url, json.dumps(command.to_json()), deadline, **attributes)
     except EndConversationError as error:
         return error
     logger.info("command_queued", extra=invocation.log_fields(fields | {"message_id": message_id}))

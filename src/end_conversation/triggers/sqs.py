@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from end_conversation.aws.queues import send
 from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.errors import EndConversationError, InvalidRequest
+from end_conversation.http_request import SOURCE_NAME
 from end_conversation.observability import logger
 from end_conversation.triggers.direct import request_of
 
@@ -41,11 +42,12 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_done(invocation: Invocation, record: dict[str, Any]) -> bool:
-    outcome = invocation.carry_out(lambda: _request(record), message_id=record["messageId"])
+    source = _source(record)
+    outcome = invocation.carry_out(lambda: _request(record), message_id=record["messageId"], source=source)
     error = outcome.error
     if error is not None and not (error.permanent and _is_dead_lettered(invocation, record, error.code)):
         return False
-    invocation.publish_later(outcome)
+    invocation.publish_later(outcome, source)
     return True
 
 
@@ -60,6 +62,14 @@ def _request(record: dict[str, Any]) -> Request:
     return request_of(payload, sent_at)
 
 
+def _source(record: dict[str, Any]) -> str | None:
+    """The webhook source that queued the command, from the message attribute `source`."""
+    match record:
+        case {"messageAttributes": {"source": {"stringValue": str(name)}}} if SOURCE_NAME.fullmatch(name):
+            return name
+    return None
+
+
 def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str) -> bool:
     """Move a message that can never succeed; if this fails, it is delivered again."""
     message_id = record["messageId"]
@@ -69,7 +79,10 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
         if queue_url is None:
             return False
         body = record["body"] if isinstance(record.get("body"), str) else ""
-        send(queue_url, body, invocation.deadline, code=code, message_id=message_id)
+        attributes = {"code": code, "message_id": message_id}
+        if source := _source(record):
+            attributes["source"] = source
+        send(queue_url, body, invocation.deadline, **attributes)
     except Exception as error:  # noqa: BLE001 - whatever it is, it costs this message only
         told = str(error) if isinstance(error, EndConversationError) else type(error).__name__
         logger.error("message_not_dead_lettered", extra=fields | {"detail": told})
