@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # as requests does
 
 from end_conversation.command import FLOW_SID
 from end_conversation.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
 _EVENT_BUS = re.compile(r"(arn:aws[\w-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/.\w-]{1,256}", re.ASCII)
@@ -24,6 +26,8 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,478}", re.ASCII)
 _QUEUE_URL = re.compile(r"https?://[!-~]+")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?", re.ASCII)
 _WEBHOOK_BASE_URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w.~-]+)*", re.ASCII)
+# https://www.twilio.com/docs/twilio-cli/general-usage/regional
+_EDGES = {"au1": "sydney", "ie1": "dublin", "jp1": "tokyo"}
 _URL_CHARACTERS = re.compile(r"[!-~]+")
 
 
@@ -36,6 +40,7 @@ class Config:
         account_secret_prefix: start of the names of other accounts' secrets; None: no other accounts.
         secret_max_age: seconds for which a secret is cached.
         studio_base_url: scheme, host and port of the Studio API.
+        proxy_url: HTTP proxy to Twilio, with its credentials; None: a direct connection.
         allowed_flow_sids: the Flows to serve, in lower case; None: all.
         dead_letter_queue_url: where SQS messages go that can never succeed.
         queue_url: where commands go that are carried out later.
@@ -48,6 +53,7 @@ class Config:
     account_secret_prefix: str | None
     secret_max_age: float
     studio_base_url: str
+    proxy_url: str | None = field(repr=False)
     allowed_flow_sids: frozenset[str] | None
     dead_letter_queue_url: str | None
     queue_url: str | None
@@ -81,11 +87,13 @@ class Config:
         webhook_base_url = optional("WEBHOOK_BASE_URL")
         if webhook_base_url is not None and not _WEBHOOK_BASE_URL.fullmatch(webhook_base_url):
             raise ConfigurationError("WEBHOOK_BASE_URL is not of the form https://host[:port][/path]")
+        studio_base_url = _studio_base_url(environ)
         return cls(
             twilio_secret_id=twilio_secret_id,
             account_secret_prefix=prefix,
             secret_max_age=_seconds(environ, "TWILIO_SECRET_MAX_AGE_SECONDS", "300"),
-            studio_base_url=_studio_base_url(environ),
+            studio_base_url=studio_base_url,
+            proxy_url=_proxy_url(environ, studio_base_url),
             allowed_flow_sids=_allowed_flow_sids(environ.get("ALLOWED_FLOW_SIDS", "")),
             dead_letter_queue_url=_queue_url(environ, "DEAD_LETTER_QUEUE_URL"),
             queue_url=_queue_url(environ, "QUEUE_URL"),
@@ -131,26 +139,55 @@ def _studio_base_url(environ: Mapping[str, str]) -> str:
         if label and not _HOST_LABEL.fullmatch(label):
             raise ConfigurationError(f"{name} is not a valid host name label")
     # An edge without a region means us1: https://www.twilio.com/docs/global-infrastructure/edge-locations
-    host = ".".join(filter(None, ("studio", edge, region or (edge and "us1"), "twilio.com")))
-    return f"https://{host}"
+    # Twilio withdraws studio.{region}.twilio.com, so a region is never without an edge.
+    if edge:
+        region = region or "us1"
+    elif region in _EDGES:
+        edge = _EDGES[region]
+    elif region == "us1":
+        region = ""
+    elif region:
+        raise ConfigurationError(f"TWILIO_EDGE is required, unless TWILIO_REGION is us1, {', '.join(_EDGES)}")
+    return "https://" + ".".join(filter(None, ("studio", edge, region, "twilio.com")))
 
 
 def _checked_base_url(value: str, *, sam_local: bool) -> str:
-    try:
-        url = urlsplit(value)
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = None
-    else:
-        if url.scheme not in ("http", "https") or url.username is not None or url.path.rstrip("/"):
-            host = None
-    if not host or not _URL_CHARACTERS.fullmatch(value) or set(value) & set("?#\\@"):
+    url = _split(value)
+    if url is None or "@" in value:
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]")
     # Credentials are in a header: without TLS they may only go where nobody else can listen.
-    if url.scheme == "http" and not sam_local and not _is_loopback(host):
+    if url.scheme == "http" and not sam_local and not _is_loopback(url.hostname or ""):
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback")
-    address = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{address}" + (f":{port}" if port is not None else "")
+    return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def _proxy_url(environ: Mapping[str, str], base_url: str) -> str | None:
+    """The proxy to this server, chosen as boto3 does; http:// servers are local and need none."""
+
+    def variable(name: str) -> str:
+        return environ.get(name.lower(), environ.get(name, ""))
+
+    value = variable("HTTPS_PROXY")
+    if not value:
+        return None
+    url = _split(value if "://" in value else f"http://{value.removeprefix('//')}")
+    if url is None or not unquote(url.netloc).isascii():
+        raise ConfigurationError("HTTPS_PROXY is not of the form http://[user:password@]host[:port]")
+    target = urlsplit(base_url)
+    if target.scheme == "http" or proxy_bypass_environment(target.netloc, {"no": variable("NO_PROXY")}):
+        return None
+    return url.geturl()
+
+
+def _split(value: str) -> SplitResult | None:
+    """The parts of a URL with no more than a scheme, user, password, host and port; None for any other."""
+    try:
+        url = urlsplit(value)
+        is_valid = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        return None
+    is_valid = is_valid and url.scheme in ("http", "https") and not url.path.strip("/")
+    return url if is_valid and _URL_CHARACTERS.fullmatch(value) and not set(value) & set("?#\\") else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, config: Config, concurrency: int = CONCURRENCY) -> None:
         self.config = config
-        self._connections = Connections(config.studio_base_url, concurrency)
+        self._connections = Connections(config.studio_base_url, concurrency, config.proxy_url)
         self.accounts = Accounts(config, client("secretsmanager"), self._connections, concurrency)
 
     @classmethod

@@ -199,7 +199,7 @@ def test_names_in_code_font_exist() -> None:
     others = {
         *("TwilioApiKey", "TwilioAuthToken", "EventType", "TaskAttributes", "TaskSid"),
         *("FunctionError", "SentTimestamp", "ConcurrentExecutions", "ApproximateAgeOfOldestMessage"),
-        *("PublishedVersions", "AllAtOnce", "DecryptionFailure"),
+        *("PublishedVersions", "AllAtOnce", "DecryptionFailure", "ProxyError"),
         *("HomePageUrl", "SourceCodeUrl", "SemanticVersion"),
     }
     for page, text in PAGES.items():

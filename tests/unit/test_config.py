@@ -13,6 +13,8 @@ MESSAGES = {
     "TWILIO_SECRET_MAX_AGE_SECONDS is not a number of seconds",
     "TWILIO_EDGE is not a valid host name label",
     "TWILIO_REGION is not a valid host name label",
+    "TWILIO_EDGE is required, unless TWILIO_REGION is us1, au1, ie1, jp1",
+    "HTTPS_PROXY is not of the form http://[user:password@]host[:port]",
     "TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]",
     "TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback",
 }
@@ -30,6 +32,7 @@ def test_defaults() -> None:
         account_secret_prefix=None,
         secret_max_age=300.0,
         studio_base_url="https://studio.twilio.com",
+        proxy_url=None,
         allowed_flow_sids=None,
         dead_letter_queue_url=None,
         queue_url=None,
@@ -42,7 +45,8 @@ def test_defaults() -> None:
 def test_empty_counts_as_absent() -> None:
     """CloudFormation cannot leave a variable out, only empty."""
     names = "TWILIO_SECRET_MAX_AGE_SECONDS TWILIO_EDGE TWILIO_REGION TWILIO_STUDIO_BASE_URL ALLOWED_FLOW_SIDS"
-    assert read(**dict.fromkeys(names.split(), ""), DEAD_LETTER_QUEUE_URL="") == read()
+    names += " DEAD_LETTER_QUEUE_URL HTTPS_PROXY NO_PROXY"
+    assert read(**dict.fromkeys(names.split(), "")) == read()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +54,8 @@ def test_empty_counts_as_absent() -> None:
     [
         ("", "", "studio.twilio.com"),
         ("dublin", "", "studio.dublin.us1.twilio.com"),
-        ("", "ie1", "studio.ie1.twilio.com"),
         ("dublin", "ie1", "studio.dublin.ie1.twilio.com"),
+        ("sao-paulo", "br1", "studio.sao-paulo.br1.twilio.com"),
     ],
 )
 def test_edge_and_region_are_those_of_twilios_sdk(edge: str, region: str, host: str) -> None:
@@ -59,6 +63,20 @@ def test_edge_and_region_are_those_of_twilios_sdk(edge: str, region: str, host: 
     ours = read(TWILIO_EDGE=edge, TWILIO_REGION=region).studio_base_url
     theirs = Client("AC" + "0" * 32, "x", edge=edge, region=region).get_hostname("https://studio.twilio.com")
     assert ours == theirs == f"https://{host}"
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("us1", "studio.twilio.com"),
+        ("au1", "studio.sydney.au1.twilio.com"),
+        ("ie1", "studio.dublin.ie1.twilio.com"),
+        ("jp1", "studio.tokyo.jp1.twilio.com"),
+    ],
+)
+def test_a_region_brings_its_edge(region: str, host: str) -> None:
+    """Twilio's documented pairs; the host without an edge is being withdrawn."""
+    assert read(TWILIO_REGION=region).studio_base_url == f"https://{host}"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +113,24 @@ def test_sam_local_may_use_http() -> None:
         ),
         *({"TWILIO_EDGE": edge} for edge in ("evil.com/", "a.b", "-a", "a@b", "a\n")),
         {"TWILIO_REGION": "ie1#"},
+        {"TWILIO_EDGE": "", "TWILIO_REGION": "br1"},
+        *(
+            {"HTTPS_PROXY": url}
+            for url in (
+                "socks5://proxy:1080",
+                "http://",
+                "http://user:pa/ss@proxy:3128",
+                "http://user:pa#ss@proxy:3128",
+                "http://user:p%C3%A4ss@proxy:3128",
+                "http://proxy:port",
+                "http://proxy:99999",
+                "http://proxy:3128/path",
+                "http://proxy:3128?x",
+                "http://proxy:3128 ",
+                "http://pro\nxy:3128",
+                " ",
+            )
+        ),
         *(
             {"TWILIO_STUDIO_BASE_URL": url}
             for url in (

@@ -1,4 +1,4 @@
-"""Keep-alive connections to Twilio with one time limit for a request and its whole response.
+"""Keep-alive connections to Twilio, direct or through a proxy, with one time limit for a whole exchange.
 
 urllib3 does the HTTP. Its timeouts apply to each socket operation, so a server that sends a byte now and then
 never exceeds one. The connections here read a response until a fixed time instead.
@@ -13,11 +13,11 @@ from functools import partial
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
+from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
 from end_conversation.deadline import call_within
@@ -25,11 +25,12 @@ from end_conversation.deadline import call_within
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from socket import socket
+    from urllib.parse import SplitResult
 
     from urllib3 import BaseHTTPResponse
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds to resolve a server's name, open a connection and agree on TLS."""
+"""Seconds to resolve a server's name, open a connection, through a proxy or not, and agree on TLS."""
 
 _MAX_RESPONSE = 32 * 1024 * 1024
 _FIRST_FINAL_STATUS = 200
@@ -45,20 +46,26 @@ class Connections:
     Args:
         base_url: scheme, host and port.
         kept: how many idle connections are kept.
+        proxy_url: HTTP proxy for an https:// server, with user and password if it wants them.
     """
 
-    def __init__(self, base_url: str, kept: int) -> None:
-        url = urlsplit(base_url)
-        host = url.hostname or ""
-        self._pool: HTTPConnectionPool
-        if url.scheme == "https":
-            # Loading the certificates takes tens of milliseconds: do it once, not per connection.
-            context = ssl.create_default_context()
-            self._pool = HTTPSConnectionPool(host, url.port, maxsize=kept, ssl_context=context)
-            self._pool.ConnectionCls = _BoundedHTTPSConnection
+    def __init__(self, base_url: str, kept: int, proxy_url: str | None = None) -> None:
+        is_https = base_url.startswith("https:")
+        # Loading the certificates takes tens of milliseconds: do it once, not per connection.
+        context = ssl.create_default_context() if is_https else None
+        if proxy_url:
+            proxy = urlsplit(proxy_url)
+            manager: PoolManager = ProxyManager(
+                f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}",
+                proxy_headers=_proxy_headers(proxy),
+                proxy_ssl_context=context,
+                maxsize=kept,
+                ssl_context=context,
+            )
         else:
-            self._pool = HTTPConnectionPool(host, url.port, maxsize=kept)
-            self._pool.ConnectionCls = _BoundedHTTPConnection
+            manager = PoolManager(maxsize=kept, ssl_context=context)
+        self._pool = manager.connection_from_url(base_url)
+        self._pool.ConnectionCls = _BoundedHTTPSConnection if is_https else _BoundedHTTPConnection
 
     def open(self, seconds: float) -> None:
         """Open a connection for the next request; if this fails, that request reports it."""
@@ -94,8 +101,11 @@ class Connections:
                 # A small compressed response could expand to any size.
                 decode_content=False,
             )
-        except NewConnectionError as error:
+        except (NewConnectionError, ProxyError) as error:
+            cause = getattr(error, "original_error", error)
             # urllib3 counts a refused connection as a timeout, too.
+            if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
+                raise TimeoutError from None
             raise ConnectionFailed(type(error).__name__) from None
         except UrllibTimeoutError:
             raise TimeoutError from None
@@ -106,11 +116,18 @@ class Connections:
             raise ConnectionFailed(type(cause).__name__) from None
 
 
+def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
+    """The proxy's credentials, as boto3 reads them from the same URL."""
+    if not (proxy.username and proxy.password):
+        return {}
+    return make_headers(proxy_basic_auth=f"{unquote(proxy.username)}:{unquote(proxy.password)}")
+
+
 class _BoundedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
         """Connect in time: a DNS lookup has no timeout, and each address of a host gets all of it."""
         seconds = self.timeout or CONNECT_TIMEOUT
-        due = monotonic() + seconds
+        due = self._read_until(seconds)
         connect = super().connect
 
         def connect_or_close() -> None:
@@ -124,13 +141,23 @@ class _BoundedHTTPConnection(HTTPConnection):
             call_within(seconds, connect_or_close)
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"no connection within {seconds} s") from error
+        except (OSError, HTTPException) as error:
+            if self.proxy is None or isinstance(error, ssl.SSLError):
+                raise
+            # urllib3 blames the server if a proxy hangs up or talks nonsense.
+            raise ProxyError("the proxy opens no tunnel", error) from error
 
     def getresponse(self) -> Any:  # noqa: ANN401 - urllib3 and http.client have different classes here
         """The response, read until the request's total time is up."""
-        due = monotonic() + (self.timeout or 0)
+        self._read_until(self.timeout or 0)
+        return super().getresponse()
+
+    def _read_until(self, seconds: float) -> float:
+        """Read the next response, a proxy's to CONNECT too, for so many seconds; returns when they end."""
+        due = monotonic() + seconds
         response_class: Any = partial(_BoundedResponse, due=due)
         self.response_class = response_class
-        return super().getresponse()
+        return due
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):

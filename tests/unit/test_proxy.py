@@ -1,0 +1,298 @@
+"""An enterprise's way out: everything goes through its HTTP proxy, in time, and its password nowhere else."""
+
+import asyncio
+import base64
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from botocore.httpsession import ProxyConfiguration
+from botocore.utils import get_environ_proxies
+from conftest import FLOW_SID, Function, sample
+from doubles import EventBridge, SecretsManager, Sqs
+from urllib3 import ProxyManager
+
+from end_conversation.config import Config
+from end_conversation.errors import CredentialsUnavailable
+from end_conversation.twilio.transport import ConnectionFailed, Connections
+from local.studio import Studio
+
+USER = "egress:s3cret%40proxy"
+CREDENTIALS = "Basic " + base64.b64encode(b"egress:s3cret@proxy").decode()
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+class Network:
+    """A proxy that opens tunnels, and TLS in front of stand-ins; all on loopback.
+
+    Attributes:
+        proxy: host and port of the proxy.
+        answer: what the proxy says instead of opening a tunnel.
+        pause: seconds before each byte of that.
+        heads: the requests to the proxy.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = str(folder / "authority.pem")
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.authority)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(self._tls)
+        self.answer: bytes | None = None
+        self.pause = 0.0
+        self.heads: list[str] = []
+        self._tunnels: list[asyncio.StreamWriter] = []
+        self._loop = asyncio.new_event_loop()
+        self._closed = asyncio.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.proxy = self._listen(self._tunnel)
+
+    def proxy_with_tls(self) -> str:
+        """The URL of the same proxy behind TLS."""
+        return f"https://{USER}@{self._listen(self._tunnel, tls=True)}"
+
+    def behind_tls(self, url: str) -> str:
+        """An https:// URL of a server without TLS."""
+        port = urlsplit(url).port
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await _join(reader, writer, *await asyncio.open_connection("127.0.0.1", port))
+
+        return f"https://{self._listen(forward, tls=True)}"
+
+    def hang_up(self) -> None:
+        """Close all tunnels."""
+        for writer in self._tunnels:
+            self._loop.call_soon_threadsafe(writer.close)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._closed.wait())
+
+    def _listen(self, serve: Serve, *, tls: bool = False) -> str:
+        starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=self._tls if tls else None)
+        server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
+        self._tunnels.append(writer)
+        if self.answer is not None:
+            for byte in self.answer:
+                await asyncio.sleep(self.pause)
+                writer.write(bytes([byte]))
+            writer.close()
+            return
+        host, _, port = head.split()[1].rpartition(":")
+        server = await asyncio.open_connection(host, port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await _join(reader, writer, *server)
+
+
+async def _join(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    other_reader: asyncio.StreamReader,
+    other_writer: asyncio.StreamWriter,
+) -> None:
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                target.write(data)
+        except OSError:
+            pass
+        target.close()
+
+    await asyncio.gather(copy(reader, other_writer), copy(other_reader, writer))
+
+
+@pytest.fixture
+def network(environment: pytest.MonkeyPatch, tmp_path: Path, studio: Studio) -> Iterator[Network]:
+    """The only way to anything is by TLS through the proxy."""
+    network = Network(tmp_path)
+    environment.setenv("SSL_CERT_FILE", network.authority)
+    environment.setenv("AWS_CA_BUNDLE", network.authority)
+    environment.setenv("HTTPS_PROXY", f"http://{USER}@{network.proxy}")
+    environment.setenv("TWILIO_STUDIO_BASE_URL", network.behind_tls(studio.url))
+    yield network
+    network.close()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http proxy", "https proxy"])
+def test_everything_goes_through_the_proxy(
+    function: Function,
+    studio: Studio,
+    secrets_manager: SecretsManager,
+    environment: pytest.MonkeyPatch,
+    network: Network,
+    *,
+    tls: bool,
+) -> None:
+    """Secrets Manager, SQS, EventBridge and Twilio, with the password, which is in no output; Twilio once."""
+    if tls:
+        environment.setenv("HTTPS_PROXY", network.proxy_with_tls())
+    with ExitStack() as running:
+        urls = {
+            "SECRETS_MANAGER": secrets_manager.url,
+            "SQS": running.enter_context(Sqs()).url,
+            "EVENTBRIDGE": running.enter_context(EventBridge()).url,
+        }
+        for service, url in urls.items():
+            environment.setenv(f"AWS_ENDPOINT_URL_{service}", network.behind_tls(url))
+        environment.setenv("QUEUE_URL", f"{urls['SQS']}/123456789012/commands")
+        environment.setenv("OUTCOME_EVENT_BUS", "outcomes")
+        output = ""
+        for prefer in ("return=representation", "respond-async", "return=representation"):
+            command = {"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid}
+            event = sample("http") | {"body": json.dumps(command)}
+            event["headers"] |= {"prefer": prefer}
+            assert function(event)["statusCode"] in (200, 202)
+            output += function.output
+
+    assert len(list(studio.executions.all("ended"))) == 2
+    targets = [head.split()[1] for head in network.heads]
+    assert len(set(targets)) == len(targets) == 4
+    assert all(f"proxy-authorization: {CREDENTIALS}".lower() in head.lower() for head in network.heads)
+    assert "s3cret" not in output
+    assert CREDENTIALS.split()[1] not in output
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause", "expected"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 0, ConnectionFailed("ProxyError")),
+        (b"HTTP/1.1 503 s3cret\r\n\r\n", 0, ConnectionFailed("ProxyError")),
+        (b"s3cret\r\n\r\n", 0, ConnectionFailed("ProxyError")),
+        (b"", 0, ConnectionFailed("ProxyError")),
+        (b" ", 60, TimeoutError()),
+        (b"HTTP/1.1 200 OK" + b" " * 1000, 0.05, TimeoutError()),
+    ],
+    ids=["wants a password", "refuses", "talks nonsense", "hangs up", "hangs", "drips"],
+)
+def test_a_failing_proxy(network: Network, answer: bytes, pause: float, expected: Exception) -> None:
+    """It costs no more time than there is, it is blamed, and what it says is in no error."""
+    network.answer, network.pause = answer, pause
+    connections = Connections(f"https://{network.proxy}", 1, f"http://{network.proxy}")
+    began = time.monotonic()
+    with pytest.raises(type(expected)) as raised:
+        connections.exchange("GET", "/", {}, None, 0.3)
+    assert time.monotonic() - began < 0.3 + 0.5
+    assert str(raised.value) == str(expected)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "http://proxy.invalid"])
+def test_no_proxy_there(network: Network, proxy: str) -> None:
+    """A proxy that cannot be reached is blamed, too."""
+    with pytest.raises(ConnectionFailed, match=r"^ProxyError$"):
+        Connections(f"https://{network.proxy}", 1, proxy).exchange("GET", "/", {}, None, 3)
+
+
+def test_a_proxy_that_never_agrees_on_tls(network: Network) -> None:
+    """It takes the time of a connection, like a Twilio that does not."""
+    connections = Connections(f"https://{network.proxy}", 1, f"https://{network.proxy}")
+    with pytest.raises(TimeoutError):
+        connections.exchange("GET", "/", {}, None, 0.3)
+
+
+def test_a_hanging_proxy_and_boto3(
+    function: Function, environment: pytest.MonkeyPatch, network: Network
+) -> None:
+    """Reading a secret through it ends in time as well."""
+    network.answer, network.pause = b" ", 60
+    environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{network.proxy}")
+    began = time.monotonic()
+    with pytest.raises(CredentialsUnavailable):
+        function({"flow_sid": FLOW_SID, "execution_sid": "FN" + "0" * 32}, seconds=2)
+    assert time.monotonic() - began < 2
+
+
+def test_a_tunnel_that_was_closed_is_replaced(network: Network, studio: Studio) -> None:
+    """Also later than the first one's time was up."""
+    config = Config.from_environment()
+    connections = Connections(config.studio_base_url, 1, config.proxy_url)
+    assert connections.exchange("GET", "/", {}, None, 0.5).status == 401
+    network.hang_up()
+    time.sleep(0.6)
+    assert connections.exchange("GET", "/", {}, None, 0.5).status == 401
+    assert len(network.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"HTTPS_PROXY": "http://proxy.example.com:3128"},
+        {"HTTPS_PROXY": "http://user:p%40ss@proxy.example.com:3128/"},
+        {"HTTPS_PROXY": "http://user@proxy.example.com"},
+        {"HTTPS_PROXY": "https://proxy.example.com"},
+        {"HTTPS_PROXY": "proxy.example.com:3128"},
+        {"HTTPS_PROXY": "//proxy.example.com:3128"},
+        {"HTTPS_PROXY": "http://[::1]:3128"},
+        {"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1"},
+        {"https_proxy": "", "HTTPS_PROXY": "http://upper:1"},
+        {"HTTP_PROXY": "http://proxy:1"},
+        {"ALL_PROXY": "http://proxy:1"},
+        *(
+            {"HTTPS_PROXY": "http://proxy:1", name: value}
+            for name in ("NO_PROXY", "no_proxy")
+            for value in (
+                "*",
+                "",
+                "studio.twilio.com",
+                "STUDIO.twilio.com:443",
+                " .twilio.com , x",
+                "com",
+                "twilio.co",
+                "io.twilio.com",
+                "169.254.169.254,.amazonaws.com",
+            )
+        ),
+        {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "", "NO_PROXY": "*"},
+        {"HTTPS_PROXY": "http://proxy:1", "TWILIO_STUDIO_BASE_URL": "http://127.0.0.1:8801"},
+    ],
+    ids=str,
+)
+def test_which_proxy_is_boto3s_choice(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """Of the same variables it takes the same proxy with the same credentials."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    config = Config.from_environment(variables | {"TWILIO_SECRET_ID": "x"})
+
+    theirs = ProxyConfiguration(get_environ_proxies(config.studio_base_url))
+    url = theirs.proxy_url_for(config.studio_base_url)
+    assert config.proxy_url == url
+    if url is not None:
+        pool = Connections(config.studio_base_url, 1, config.proxy_url)._pool
+        assert pool.proxy is not None
+        expected = ProxyManager(url).proxy
+        assert expected is not None
+        assert (pool.proxy.scheme, pool.proxy.host, pool.proxy.port) == (
+            expected.scheme,
+            expected.host,
+            expected.port,
+        )
+        assert _lower(pool.proxy_headers) == _lower(theirs.proxy_headers_for(url))
+    assert "p%40ss" not in repr(config)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
