@@ -30,11 +30,14 @@ def _make_logger() -> Logger:
     logging.captureWarnings(capture=True)
     # Powertools writes Unicode unescaped, which fails for lone surrogates; JSON input can contain them.
     serializer = partial(json.dumps, default=str, separators=(",", ":"))
+    # Lambda's level filter reads RFC 3339 times only, and takes a line with another for INFO:
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    make = partial(Logger, service=SERVICE, json_serializer=serializer, use_rfc3339=True, utc=True)
     try:
-        made = Logger(service=SERVICE, json_serializer=serializer)
+        made = make()
     except (ValueError, InvalidLoggerSamplingRateError):
         # An invalid level or rate. The first request must be able to log; Config rejects the level then.
-        made = Logger(service=SERVICE, json_serializer=serializer, level=logging.INFO, sampling_rate=0.0)
+        made = make(level=logging.INFO, sampling_rate=0.0)
     own = logging.getLogger(SERVICE)
     own.propagate = False
     # What libraries say is a JSON line too, never their DEBUG, whatever our level: botocore's has secrets.

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +84,11 @@ class Network:
             runner.run(self._closed.wait())
 
     def _listen(self, serve: Serve, *, tls: bool = False) -> str:
-        starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=self._tls if tls else None)
+        async def serve_until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
+                await serve(reader, writer)
+
+        starting = asyncio.start_server(serve_until_closed, "127.0.0.1", 0, ssl=self._tls if tls else None)
         server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
         return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
