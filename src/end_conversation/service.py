@@ -15,7 +15,8 @@ from end_conversation.errors import (
 from end_conversation.outcome import FailedExecution
 from end_conversation.twilio.account import CONCURRENCY
 from end_conversation.twilio.accounts import Accounts
-from end_conversation.twilio.studio import EndedExecution, active, end
+from end_conversation.twilio.listing import Flow, Listings
+from end_conversation.twilio.studio import EndedExecution, end
 from end_conversation.twilio.transport import Connections
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Service:
         self.config = config
         self._connections = Connections(config.studio_base_url, concurrency, config.proxy_url)
         self.accounts = Accounts(config, client("secretsmanager"), self._connections, concurrency)
+        self._listings = Listings()
 
     @classmethod
     def from_environment(cls, concurrency: int = CONCURRENCY) -> Service:
@@ -98,13 +100,10 @@ class Service:
         account = self.accounts.get(command.account_sid, deadline)
         if command.execution_sid is not None:
             return [end(account, command.flow_sid, command.execution_sid, deadline, retries)]
-        listed = active(account, command.flow_sid, command.occurred_at, deadline, retries)
-        sids = {
-            execution.sid.casefold(): execution.sid
-            for execution in listed
-            if execution.contact == command.contact
-        }
-        return end_each(account, command.flow_sid, sids.values(), deadline, retries)
+        flow = Flow(account, command.flow_sid)
+        found = self._listings.find(flow, [str(command.contact)], command.occurred_at, deadline, retries)
+        sids = [execution.sid for execution in found.executions]
+        return end_each(account, command.flow_sid, sids, deadline, retries)
 
 
 def end_each(

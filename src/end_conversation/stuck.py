@@ -26,10 +26,11 @@ from end_conversation.errors import (
 from end_conversation.observability import count, logger
 from end_conversation.schema import compiled
 from end_conversation.twilio.account import TRY_TIMEOUT
-from end_conversation.twilio.studio import active, end
+from end_conversation.twilio.listing import Flow, Item, read
+from end_conversation.twilio.studio import end
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from end_conversation.invocation import Invocation
     from end_conversation.twilio.account import Retries
@@ -91,7 +92,7 @@ class Stuck(NamedTuple):
 
 
 class Sweeper:
-    """One sweep: lists everything first, because ending Executions shifts the pages, then ends it.
+    """One sweep: lists first and ends afterwards, so that the oldest of all Flows come first.
 
     Raises:
         EndConversationError: this deployment does not serve the Flows or the account.
@@ -138,16 +139,20 @@ class Sweeper:
         return self._result(complete=everything and not self._unlisted)
 
     def _list(self, flow_sid: str, until: datetime, deadline: Deadline) -> None:
-        found: dict[str, str] = {}
+        found: dict[str, int] = {}
+        until_second = int(until.timestamp())
+
+        def take(items: Iterable[Item]) -> None:
+            found.update({one.sid: one.created for one in items if one.created <= until_second})
+
         try:
-            for one in active(self._account, flow_sid, until, deadline, []):
-                found[one.sid.casefold()] = one.sid
+            read(Flow(self._account, flow_sid), until, take, deadline, [])
         except EndConversationError as error:
             self._unlisted[flow_sid] = error
         except Exception as defect:  # noqa: BLE001 - a defect costs this Flow only; its text may contain anything
             self._unlisted[flow_sid] = InternalError(f"unexpected {type(defect).__name__}")
-        # Twilio lists the newest first. Keep what was found before a failure.
-        self._found[flow_sid] = list(found.values())[::-1]
+        # What was found before a failure is kept.
+        self._found[flow_sid] = sorted(found, key=found.__getitem__)
 
     def _end(self, pending: list[Stuck]) -> None:
         """End what is pending; repeat what Twilio throttled while there is time."""

@@ -17,7 +17,7 @@ from end_conversation.errors import (
     TwilioThrottled,
 )
 from end_conversation.twilio import account as account_module
-from end_conversation.twilio import studio as studio_module
+from end_conversation.twilio import listing as listing_module
 from end_conversation.twilio.limiter import Limiter
 from local.studio import Studio
 
@@ -232,12 +232,12 @@ def test_a_defect_while_listing_a_flow_does_not_hold_up_the_others(
 ) -> None:
     """It counts as a Flow that cannot be listed, and its text stays out of the log."""
     seed(studio, 2)
-    active = stuck.active
+    read = stuck.read
 
-    def broken_for_another(account: Any, flow_sid: str, *rest: Any) -> Any:
-        return active(account, flow_sid, *rest) if flow_sid == FLOW_SID else {}[CONTACT]
+    def broken_for_another(flow: Any, *rest: Any) -> Any:
+        return read(flow, *rest) if flow.sid == FLOW_SID else {}[CONTACT]
 
-    monkeypatch.setattr(stuck, "active", broken_for_another)
+    monkeypatch.setattr(stuck, "read", broken_for_another)
     result = sweep(EVENT | {"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert [(each.get("error"), each["ended"]) for each in result["flows"]] == [
         ("internal_error", 0),
@@ -269,26 +269,27 @@ def test_what_was_found_of_a_broken_list_is_ended(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Flow too large for its list makes progress with every run."""
-    monkeypatch.setattr(studio_module, "PAGE_SIZE", 2)
+    monkeypatch.setattr(listing_module, "PAGE_SIZE", 2)
     monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", status=500)
     result = sweep(EVENT)
-    assert (result["complete"], flow(result)["ended"], flow(result)["error"]) == (False, 2, "twilio_error")
-    assert len(active(studio)) == 4
+    assert (result["complete"], flow(result)["error"]) == (False, "twilio_error")
+    assert flow(result)["ended"] == 6 - len(active(studio)) >= 2
 
 
 def test_a_list_without_end_leaves_time_to_end_what_was_found(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading on until there is no time left would end nothing, in every run again."""
-    monkeypatch.setattr(studio_module, "PAGE_SIZE", 2)
+    monkeypatch.setattr(listing_module, "PAGE_SIZE", 2)
     seed(studio, 4)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", broken="hang")
     result = sweep(EVENT, seconds=2)
-    assert (flow(result)["stuck"], flow(result)["ended"], flow(result)["error"]) == (2, 2, "twilio_timeout")
+    assert flow(result)["error"] == "twilio_timeout"
+    assert flow(result)["ended"] == flow(result)["stuck"] >= 2
 
 
 def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,27 +1,19 @@
-"""Executions in Twilio's Studio API: list the active ones of a Flow, and end them.
+"""Executions in Twilio's Studio API: end one.
 
 https://www.twilio.com/docs/studio/rest-api/v2/execution
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlencode, urlsplit
 
-from end_conversation.command import EXECUTION_SID, parse_date_time
 from end_conversation.errors import EndConversationError, ExecutionNotFound, TwilioError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from end_conversation.deadline import Deadline
     from end_conversation.twilio.account import Account, Answer, Retries
-
-PAGE_SIZE = 1000
-"""Executions in a page of a list: Twilio's maximum."""
 
 _ALREADY_ENDED = 20409
 
@@ -41,19 +33,6 @@ class EndedExecution:
     date_created: str | None = None
     date_updated: str | None = None
     already_ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveExecution:
-    """An active Execution.
-
-    Attributes:
-        sid: `FN` and 32 hexadecimal digits.
-        contact: its contact's channel address; never log it.
-    """
-
-    sid: str
-    contact: str | None = field(repr=False)
 
 
 def end(
@@ -87,41 +66,6 @@ def end(
     raise refusal
 
 
-def active(
-    account: Account, flow_sid: str, until: datetime, deadline: Deadline, retries: Retries
-) -> Iterator[ActiveExecution]:
-    """The active Executions of a Flow created up to a time, to the second, newest first.
-
-    Read the whole list before you end any: this would shift the pages. Executions that others begin and end
-    in the meantime shift them too, so one may come twice.
-
-    Raises:
-        ExecutionNotFound: the Flow does not exist.
-        EndConversationError: any other failure.
-    """
-    until = until.replace(microsecond=0)
-    before = (until + timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
-    query: dict[str, str | int] = {"status": "active", "DateCreatedTo": before, "PageSize": PAGE_SIZE}
-    seen: set[object] = {None}
-    while True:
-        answer = account.call("GET", f"/v2/Flows/{flow_sid}/Executions?{urlencode(query)}", deadline, retries)
-        match answer.content:
-            case {
-                "executions": list(items),
-                "meta": {"next_page_url": None | str() as next_page_url},
-            } if answer.status == HTTPStatus.OK:
-                yield from filter(None, (_active_execution(item, flow_sid, until) for item in items))
-            case _:
-                raise answer.failure(TwilioError, f"Twilio returned {answer.status} without a list")
-        if not next_page_url:
-            return
-        query |= _page_position(next_page_url)
-        token = query.get("PageToken")
-        if token in seen:
-            raise answer.failure(TwilioError, "Twilio repeats a page of the list")
-        seen.add(token)
-
-
 def is_same_sid(one: object, other: str) -> bool:
     """Whether two SIDs are the same, regardless of case."""
     return isinstance(one, str) and one.casefold() == other.casefold()
@@ -140,32 +84,3 @@ def _ended_execution(answer: Answer, sid: str) -> EndedExecution | None:
         date_created=created if isinstance(created, str) else None,
         date_updated=updated if isinstance(updated, str) else None,
     )
-
-
-def _active_execution(item: object, flow_sid: str, until: datetime) -> ActiveExecution | None:
-    """An item of a list, if it matches what was asked for: don't trust the server's filter."""
-    if not isinstance(item, dict):
-        return None
-    sid, contact, created = (item.get(name) for name in ("sid", "contact_channel_address", "date_created"))
-    if not isinstance(sid, str) or not EXECUTION_SID.fullmatch(sid):
-        return None
-    if not is_same_sid(item.get("flow_sid", flow_sid), flow_sid) or item.get("status") != "active":
-        return None
-    try:
-        if parse_date_time(created).replace(microsecond=0) > until:
-            return None
-    except ValueError:
-        return None
-    return ActiveExecution(sid, contact if isinstance(contact, str) else None)
-
-
-def _page_position(next_page_url: str) -> dict[str, str | int]:
-    """Where the next page begins. Nothing else of the URL is used, so credentials go nowhere else."""
-    try:
-        given = parse_qs(urlsplit(next_page_url).query)
-    except ValueError:
-        return {}
-    # Twilio's tokens are ASCII; a lone surrogate could not even be sent.
-    return {
-        name: given[name][0] for name in ("Page", "PageToken") if name in given and given[name][0].isascii()
-    }
