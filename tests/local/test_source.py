@@ -16,6 +16,7 @@ from local.samples import EVENTS, load
 
 ROOT = EVENTS.parent
 BASE_URL = "https://api.example.com/eoc"
+NO_COUNTRY_CODE = "has no known country code (national numbers need a region)"
 SECRET = parse_webhook_secret(json.dumps(signing.SECRET))
 
 
@@ -84,7 +85,11 @@ def test_what_is_wrong_is_told_by_field() -> None:
     ("name", "body", "complaint"),
     [
         ("ticketing", b"{}", "body     each must be a list of at most 100 events"),
-        ("zendesk", b'{"status": "solved", "phone": "555"}', "body     contact cannot be evaluated"),
+        (
+            "zendesk",
+            b'{"status": "solved", "phone": "555"}',
+            f"body     contact cannot be evaluated: the phone number {NO_COUNTRY_CODE}",
+        ),
         ("other", b"{}", "source   other is not declared"),
     ],
 )

@@ -354,7 +354,9 @@ def test_what_cannot_be_evaluated_is_told_by_its_field(declaration: dict[str, An
     """And nothing of the body is told."""
     with pytest.raises(InvalidRequest) as refusal:
         events(declaration, {"text": CANARY})
-    assert refusal.value.errors == ((field, "cannot be evaluated"),)
+    ((told, message),) = refusal.value.errors
+    assert (told, message.partition(":")[0]) == (field, "cannot be evaluated")
+    assert CANARY not in message
     assert refusal.value.__suppress_context__
 
 

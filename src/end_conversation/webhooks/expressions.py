@@ -6,26 +6,24 @@ a body's size, Python's recursion limit and the size of what is decompressed.
 
 from __future__ import annotations
 
-import re
 import zlib
 from base64 import b64decode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import jmespath
 from aws_lambda_powertools.utilities.jmespath_utils import PowertoolsFunctions
 from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError
 from jmespath.functions import signature
 
+T = TypeVar("T")
+
 MAX_LENGTH = 1024
 """Characters of an expression."""
 
 MAX_INFLATED = 2**20
 """Bytes that `powertools_base64_gzip` may decompress to: as many as a body may have."""
-
-_E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
-_BETWEEN_DIGITS = re.compile(r"[\s().\-/]+")
 
 
 class EvaluationError(ValueError):
@@ -77,6 +75,8 @@ class Expression:
         """
         try:
             return self._parsed.search(payload, _OPTIONS)
+        except EvaluationError:
+            raise
         except Exception:  # noqa: BLE001 - functions raise anything for odd input: TypeError, OverflowError, zlib.error
             # Without its cause: JMESPath's errors quote the payload.
             raise EvaluationError("cannot be evaluated") from None
@@ -103,12 +103,60 @@ class _Functions(PowertoolsFunctions):
     def _func_from_unix_ms(self, value: float | str | None) -> str | None:
         return _date_time(value, 1000)
 
-    @signature({"types": ["string", "null"]})
-    def _func_e164(self, value: str | None) -> str | None:
-        number = _BETWEEN_DIGITS.sub("", value or "")
-        if number and not _E164.fullmatch(number):
-            raise ValueError
-        return number or None
+    @signature({"types": ["string", "number", "null"], "variadic": True})
+    def _func_e164(self, phone: str | float | None, *optional: object) -> str | None:
+        region = _optional("e164", 2, optional, str, type(None))
+        if phone in (None, ""):
+            return None
+        from end_conversation.webhooks.phone_numbers import to_e164  # noqa: PLC0415 - it says why
+
+        text = f"{phone:.0f}" if isinstance(phone, float) else str(phone)
+        try:
+            return to_e164(text, region)
+        except ValueError as error:
+            raise EvaluationError(f"cannot be evaluated: {error}") from None
+
+    # The next three are those of JMESPath Community:
+    # https://github.com/jmespath-community/jmespath.spec/blob/main/jep-014-string-functions.md
+
+    @signature({"types": ["string"]}, {"types": ["string"]}, {"types": ["string"], "variadic": True})
+    def _func_replace(self, subject: str, old: str, new: str, *optional: object) -> str:
+        return subject.replace(old, new, _count("replace", 4, optional))
+
+    @signature({"types": ["string"]}, {"types": ["string"], "variadic": True})
+    def _func_split(self, subject: str, search: str, *optional: object) -> list[str]:
+        count = _count("split", 3, optional)
+        if search:
+            return subject.split(search, count)
+        if not 0 <= count < len(subject):
+            return list(subject)
+        return [*subject[:count], subject[count:]]
+
+    @signature({"types": ["string"], "variadic": True})
+    def _func_trim(self, subject: str, *optional: object) -> str:
+        return subject.strip(_optional("trim", 2, optional, str) or None)
+
+
+def _optional(function: str, arity: int, given: tuple[object, ...], *kinds: type[T]) -> T | None:
+    """The last argument of a function, which may be missing."""
+    if len(given) > 1:
+        raise ArityError(arity, arity - 1 + len(given), function)
+    for value in given:
+        # To JMESPath, a boolean is not a number.
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise TypeError
+        return value
+    return None
+
+
+def _count(function: str, arity: int, given: tuple[object, ...]) -> int:
+    """How many occurrences; -1: all, as Python's methods have it."""
+    count = _optional(function, arity, given, int, float)
+    if count is None:
+        return -1
+    if count < 0 or count != int(count):
+        raise ValueError
+    return int(count)
 
 
 _OPTIONS = jmespath.Options(custom_functions=_Functions())
