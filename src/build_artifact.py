@@ -23,13 +23,29 @@ RUNTIME = "3.13"
 SERVICES = ("events", "secretsmanager", "sqs")
 """The AWS services that the functions have clients for."""
 
+LAYER_SERVICES = ("kms", "ssm")
+"""Those where layers keep secrets, Datadog's its key; they read them with our boto3, which hides Lambda's.
+
+https://github.com/DataDog/datadog-lambda-python/blob/main/datadog_lambda/api.py
+"""
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = "end_conversation"
 
 _KINDS = (".py", ".json", ".json.gz", ".pem")
-_UNUSED = ("bin", "*.dist-info", "boto3/data", "aws_lambda_powertools/event_handler")
+_LICENCES = ("AUTHORS", "COPYING", "LICENCE", "LICENSE", "NOTICE")
+"""How the names of files begin that must go along."""
+
+_UNUSED = (
+    "bin",
+    "*.dist-info",
+    "boto3/data",
+    "botocore/data/*/*/examples-1.json",
+    "aws_lambda_powertools/event_handler",
+    "phonenumbers/shortdata/region_*",  # short numbers are those of emergency calls, for example
+)
 _USED_ONLY = {
-    "botocore/data": SERVICES,
+    "botocore/data": SERVICES + LAYER_SERVICES,
     "aws_lambda_powertools/utilities": ("jmespath_utils", "typing"),
 }
 """Folders of which only these subfolders ship."""
@@ -46,7 +62,9 @@ def build(directory: Path, interpreter: str | None) -> None:
         sys.exit(f"{directory} is not empty")
     _install(directory)
     shutil.copytree(HERE / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    licences = _licences(directory)
     _prune(directory)
+    (directory / "THIRD-PARTY-LICENSES.txt").write_text(licences, encoding="utf-8")
     _trim_endpoints(directory / "botocore/data/endpoints.json")
     if interpreter:
         _compile(directory, interpreter)
@@ -85,11 +103,23 @@ def _install(directory: Path) -> None:
     subprocess.run(command, check=True)
 
 
+def _licences(directory: Path) -> str:
+    """The licences and notices of all dependencies; most of them ask for copies in every distribution."""
+    texts = []
+    for info in sorted(directory.glob("*.dist-info")):
+        package = info.name[: -len(".dist-info")]
+        paths = sorted(path for path in info.rglob("*") if path.name.startswith(_LICENCES))
+        if not paths:
+            sys.exit(f"{package} comes without a licence")
+        texts += [f"== {package}: {path.name}\n\n{path.read_text(encoding='utf-8')}" for path in paths]
+    return "\n\n".join(texts)
+
+
 def _prune(directory: Path) -> None:
     """Remove what the functions cannot reach, nine tenths of the files' size."""
     for pattern in _UNUSED:
         for path in directory.glob(pattern):
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder, used in _USED_ONLY.items():
         for path in (directory / folder).iterdir():
             if path.is_dir() and path.name not in used:
@@ -102,9 +132,10 @@ def _prune(directory: Path) -> None:
 def _trim_endpoints(path: Path) -> None:
     """Leave out other services' endpoints: parsing all 1.2 MB is a tenth of the time to start boto3."""
     document = json.loads(path.read_bytes())
+    kept = SERVICES + LAYER_SERVICES
     for partition in document["partitions"]:
         services = partition["services"]
-        partition["services"] = {name: services[name] for name in SERVICES if name in services}
+        partition["services"] = {name: services[name] for name in kept if name in services}
     path.write_text(json.dumps(document))
 
 

@@ -1,8 +1,9 @@
-"""What `sam build` makes: what is in it, that it is always the same, and that it runs."""
+"""What `sam build` makes: what is in it, and that it runs. `make release` builds it twice and compares."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,10 +27,6 @@ from local.stand_ins import StandIns, stand_ins
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
-FUNCTIONS = [
-    name for name, each in TEMPLATE["Resources"].items() if each["Type"] == "AWS::Serverless::Function"
-]
-
 # Lambda's runtime client installs on Linux only, and so in CI, where nothing is skipped.
 needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
@@ -41,10 +38,23 @@ def interpreter() -> str:
 
 
 @pytest.fixture(scope="module")
-def built(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact as built."""
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact as built where Lambda's Python is missing, with what was printed beside it."""
+    directory = tmp_path_factory.mktemp("plain") / "artifact"
+    command = [sys.executable, build_artifact.__file__, directory]
+    environment = os.environ | {"PATH": "", "PYENV_ROOT": "/nowhere"}
+    environment.pop("PYTHON313", None)
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    directory.with_name("printed").write_text(printed)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def built(plain: Path, interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact as built: the same, compiled."""
     directory = tmp_path_factory.mktemp("built") / "artifact"
-    build_artifact.build(directory, interpreter)
+    shutil.copytree(plain, directory)
+    build_artifact._compile(directory, interpreter)
     return directory
 
 
@@ -69,36 +79,33 @@ def python(interpreter: str, path: Path, code: str, text: str = "") -> subproces
     return subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)
 
 
-def test_two_builds(built: Path, interpreter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two builds give the same bytes, whatever the folder and the hash seed are."""
-    monkeypatch.setenv("PYTHONHASHSEED", "42")
-
-    build_artifact.build(tmp_path / "another/folder", interpreter)
-
-    assert content(tmp_path / "another/folder") == content(built)
-
-
-def test_size(built: Path, tmp_path: Path) -> None:
-    """The zip is well below the limit of 3 MB: nothing big ships that is not needed."""
-    assert Path(make_zip(str(tmp_path / "artifact"), str(built))).stat().st_size < 2_200_000
-
-
-def test_kinds_of_files(built: Path) -> None:
-    """There is bytecode and its data; no sources, metadata, scripts or compiled extensions."""
-    assert {Path(name).suffix for name in content(built)} == {".pyc", ".json", ".gz", ".pem"}
+def test_contents(built: Path, tmp_path: Path) -> None:
+    """Well below 3 MB: bytecode, data and licences; no sources, metadata, scripts or compiled extensions."""
+    assert {Path(name).suffix for name in content(built)} == {".pyc", ".json", ".gz", ".pem", ".txt"}
     assert not list(built.rglob("*.dist-info"))
     assert not list(built.rglob("__pycache__"))
+    assert Path(make_zip(str(tmp_path / "artifact"), str(built))).stat().st_size < 2_800_000
+
+
+def test_licences(built: Path) -> None:
+    """Those of every locked package, the licences of the certificates and of vendored code among them."""
+    texts = (built / "THIRD-PARTY-LICENSES.txt").read_text()
+    locked = re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "src/requirements.txt").read_text(), re.MULTILINE)
+
+    assert locked
+    for name, version in locked:
+        assert f"== {name.replace('-', '_')}-{version}: LICENSE" in texts
+    assert "Mozilla Public" in texts
 
 
 def test_services(built: Path) -> None:
-    """Every service that the code makes a client for has its model, and no service has that is not listed."""
+    """Every service that the code or a layer makes a client for has its model, and no other has."""
     sources = [path.read_text() for path in (ROOT / "src/end_conversation").rglob("*.py")]
     used = {name for text in sources for name in re.findall(r'\bclient\(\s*"([\w-]+)"', text)}
     models = {path.parent.parent.name for path in built.glob("botocore/data/*/*/service-2.json*")}
 
-    assert used
-    assert used <= models
-    assert models == set(build_artifact.SERVICES)
+    assert used == set(build_artifact.SERVICES)
+    assert models == used | {"kms", "ssm"}
 
 
 def test_bytecode_is_never_checked(built: Path, interpreter: str) -> None:
@@ -112,15 +119,18 @@ def test_bytecode_is_never_checked(built: Path, interpreter: str) -> None:
 
 
 def test_imports(artifact: Path, interpreter: str) -> None:
-    """Both handlers import, and what else the code may import of its dependencies."""
+    """Both handlers import, and what the code imports later has its data: every country's phone numbers."""
     code = """
 import end_conversation.app, end_conversation.sweep
 from aws_lambda_powertools.utilities.jmespath_utils import PowertoolsFunctions, query
 print(query({"body": '{"id": 1}'}, "powertools_json(body).id"))
+import phonenumbers
+examples = [phonenumbers.example_number(region) for region in phonenumbers.SUPPORTED_REGIONS]
+print(len(examples) > 240 and all(phonenumbers.is_possible_number(number) for number in examples))
 """
     done = python(interpreter, artifact, code)
 
-    assert done.stdout == "1\n", done.stderr
+    assert done.stdout == "1\nTrue\n", done.stderr
 
 
 def test_tracebacks(artifact: Path, interpreter: str) -> None:
@@ -205,20 +215,12 @@ def test_samples(path: Path, artifact: Path, functions: Callable[..., Emulated],
     assert content(artifact) == before
 
 
-def test_plain_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plain_sources(plain: Path) -> None:
     """Where Lambda's Python is missing, plain sources ship, with a warning, and run as well."""
-    monkeypatch.setattr(build_artifact, "find_interpreter", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["build_artifact.py", str(tmp_path / "artifact")])
-
-    build_artifact.main()
-
-    assert "WARNING: CPython 3.13 is missing" in capsys.readouterr().out
-    assert not list((tmp_path / "artifact").rglob("*.pyc"))
+    assert "WARNING: CPython 3.13 is missing" in plain.with_name("printed").read_text()
     code = "import end_conversation.app; print(end_conversation.app.__file__)"
-    done = python(sys.executable, tmp_path / "artifact", code)
-    assert done.stdout.strip() == str(tmp_path / "artifact/end_conversation/app.py"), done.stderr
+    done = python(sys.executable, plain, code)
+    assert done.stdout.strip() == str(plain / "end_conversation/app.py"), done.stderr
 
 
 def test_directory_with_leftovers(tmp_path: Path) -> None:
@@ -265,29 +267,10 @@ def test_dependencies(
     assert (tmp_path / "artifact/module.py").exists() == isinstance(expected, nullcontext)
 
 
-def test_wrong_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter that is named but not of Lambda's version is an error."""
+def test_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytecode is for the Python of the template; another one that is named is an error."""
+    assert TEMPLATE["Globals"]["Function"]["Runtime"] == f"python{build_artifact.RUNTIME}"
     monkeypatch.setenv("PYTHON313", "/bin/false")
 
     with pytest.raises(SystemExit, match=r"PYTHON313=/bin/false is not CPython 3\.13"):
         build_artifact.find_interpreter()
-
-
-def test_version_is_the_template() -> None:
-    """The bytecode is for the Python of the template."""
-    assert TEMPLATE["Globals"]["Function"]["Runtime"] == f"python{build_artifact.RUNTIME}"
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_makefile(name: str, tmp_path: Path) -> None:
-    """`sam build` finds a target for each function, and all build the same."""
-    resource: dict[str, Any] = TEMPLATE["Resources"][name]
-    command = ["make", "--dry-run", f"ARTIFACTS_DIR={tmp_path}", "PYTHON=python", f"build-{name}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(
-        command, cwd=ROOT / "src", env=environment, capture_output=True, text=True, check=True
-    )
-
-    assert resource["Metadata"]["BuildMethod"] == "makefile"
-    assert "CodeUri" not in resource["Properties"]
-    assert done.stdout.split("\n") == [f'python build_artifact.py "{tmp_path}"', ""]
