@@ -52,7 +52,7 @@ lint: $(VENV)/.ready ## formatting, lint, types, the template and the workflows;
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml docs/examples/*.yaml
 	$(BIN)/sam validate --lint
 	$(BIN)/zizmor --offline --quiet .github
 

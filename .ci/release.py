@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 BUILT = Path(".aws-sam/build")
 BESIDE = ("CHANGELOG.md", "LICENSE", "README.md", "docs", "samconfig.toml")
-"""What is released with what was built: its template names LICENSE and README.md, which name the others."""
+"""What is released with what was built."""
 
 
 def build(root: Path) -> None:

@@ -1,8 +1,7 @@
 """When a CloudWatch alarm goes off, given the values of its metric over time.
 
-Alarms look at their metric once a minute, also with a period of five, each time at windows that end then:
+Alarms look at their metric once a minute, whatever their period, each time at windows that end then:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation-window.html
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-limits.html (an example)
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
 """
 
@@ -31,37 +30,35 @@ class Alarm(NamedTuple):
         """Read the properties of an AWS::CloudWatch::Alarm."""
         assert properties["ComparisonOperator"] == "GreaterThanThreshold"
         assert properties["TreatMissingData"] == "notBreaching"
-        if "Metrics" in properties:
-            (metric,) = properties["Metrics"]
-            assert "SELECT SUM(" in str(metric["Expression"])
-            period, statistic = metric["Period"], "Sum"
-        else:
-            period, statistic = properties["Period"], properties["Statistic"]
+        metric = properties.get("Metrics", [{"Statistic": "Sum"} | properties])[0]
         periods = properties["EvaluationPeriods"]
-        threshold = float(properties["Threshold"])
-        return cls(period, periods, properties.get("DatapointsToAlarm", periods), threshold, statistic)
+        return cls(
+            metric["Period"],
+            periods,
+            properties.get("DatapointsToAlarm", periods),
+            float(properties["Threshold"]),
+            metric.get("Statistic", "Sum"),
+        )
 
     def is_on(self, now: float, series: Series) -> bool:
         """Whether it goes off when it is evaluated now, with what is known by now."""
-        points = [self._datapoint(now - n * self.period, series) for n in range(self.periods + EXTRA_PERIODS)]
-        return self.is_breached(points)
+        ends = (now - n * self.period for n in range(self.periods + EXTRA_PERIODS))
+        return self.is_breached([self._datapoint(end, series) for end in ends])
 
     def is_breached(self, points: Sequence[float | None]) -> bool:
         """Whether these datapoints, the latest first and None for a missing one, are reason enough.
 
-        Of those that exist, the latest count. Only what lacks then counts as missing, and is good news.
+        Of those that exist, the latest count. Only what lacks then counts as missing, and is treated as OK.
         """
         existing = [point for point in points if point is not None][: self.periods]
         return sum(point > self.threshold for point in existing) >= self.datapoints
 
     def _datapoint(self, end: float, series: Series) -> float | None:
         values = [value for time, value in series if end - self.period < time <= end]
-        if not values:
-            return None
-        return sum(values) if self.statistic == "Sum" else max(values)
+        return (sum(values) if self.statistic == "Sum" else max(values)) if values else None
 
 
-def minutes_on(alarm: Alarm, series: Series, reported_after: float, until: float) -> Iterator[float]:
+def times_on(alarm: Alarm, series: Series, reported_after: float, until: float) -> Iterator[float]:
     """The times of evaluations that find the alarm on.
 
     Args:
@@ -70,11 +67,9 @@ def minutes_on(alarm: Alarm, series: Series, reported_after: float, until: float
         reported_after: seconds until CloudWatch knows a value.
         until: time of the last evaluation.
     """
-    now = 0.0
-    while now <= until:
+    for now in range(0, int(until) + 1, MINUTE):
         if alarm.is_on(now, [(time, value) for time, value in series if time + reported_after <= now]):
             yield now
-        now += MINUTE
 
 
 def minutes_until_on(alarm: Alarm, series: Series, reported_after: float, until: float) -> int | None:
@@ -82,7 +77,7 @@ def minutes_until_on(alarm: Alarm, series: Series, reported_after: float, until:
     latest = 0
     for phase in range(0, MINUTE, 5):
         later = [(time + phase, value) for time, value in series]
-        first = next(minutes_on(alarm, later, reported_after, until), None)
+        first = next(times_on(alarm, later, reported_after, until), None)
         if first is None:
             return None
         latest = max(latest, -int(-(first - phase) // MINUTE))

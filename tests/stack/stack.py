@@ -1,4 +1,4 @@
-"""template.yaml as data, and as the CloudFormation that SAM makes of it."""
+"""template.yaml as it is written, and as what CloudFormation deploys of it."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -17,60 +17,68 @@ ROOT = Path(__file__).parent.parent.parent
 
 @cache
 def template() -> dict[str, Any]:
-    """What is written, to be looked at only; `!Ref x` is {"Ref": "x"}, and so on."""
+    """What is written; `!Ref x` is {"Ref": "x"}, and so on. Not to be changed."""
     parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
     return parsed
 
 
 @cache
-def resources() -> dict[str, dict[str, Any]]:
-    """What SAM makes of the template with its parameters left open, by logical id."""
-    return _translated(_with_code())
-
-
-def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
-    """What CloudFormation deploys with these parameters, by logical id: AWS::LanguageExtensions, then SAM.
-
-    The first transform is SAM CLI's implementation of it.
-    """
+def expanded(partition: str = "aws", **parameters: str) -> dict[str, Any]:
+    """The packaged template after AWS::LanguageExtensions, by SAM CLI's implementation of it."""
     given = {
         name: parameters.get(name, str(each["Default"])) for name, each in template()["Parameters"].items()
     }
+    assert parameters.keys() <= given.keys()
     pseudo = {
         "AWS::AccountId": "123456789012",
-        "AWS::Partition": "aws",
+        "AWS::Partition": partition,
         "AWS::Region": "us-east-1",
         "AWS::StackName": "end-conversation",
         "AWS::URLSuffix": "amazonaws.com",
     }
-    expanded = expand_language_extensions(_with_code(), given | pseudo, enabled=True)
-    assert expanded.had_language_extensions
-    return _translated(expanded.expanded_template)
-
-
-def _with_code() -> dict[str, Any]:
-    """The template as `sam package` leaves it."""
     source = deepcopy(template())
     source["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-    return source
-
-
-def _translated(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
-    made: dict[str, dict[str, Any]] = translator.translate(source, {})["Resources"]
+    made: dict[str, Any] = expand_language_extensions(source, given | pseudo, enabled=True).expanded_template
     return made
 
 
-def function(name: str = "EndConversationFunction") -> dict[str, Any]:
-    """What is written about a function, for itself and for all of them."""
-    own, common = template()["Resources"][name]["Properties"], template()["Globals"]["Function"]
-    variables = common["Environment"]["Variables"] | own["Environment"]["Variables"]
-    return common | own | {"Environment": {"Variables": variables}}
+@cache
+def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
+    """The resources that CloudFormation deploys with these parameters, by logical id. Not to be changed."""
+    source = deepcopy(expanded(**parameters))
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="us-east-1"))
+    made: dict[str, dict[str, Any]] = translator.translate(source, {})["Resources"]
+    return {
+        name: each
+        for name, each in made.items()
+        if "Condition" not in each or holds(source, each["Condition"])
+    }
 
 
-def of_type(kind: str) -> dict[str, dict[str, Any]]:
-    """The properties of all resources of this type, by logical id."""
-    return {name: each["Properties"] for name, each in resources().items() if each["Type"] == kind}
+def holds(source: dict[str, Any], condition: str) -> bool:
+    """Whether a condition of the form "is given" holds, in an expanded template."""
+    ((left, right),) = values(source["Conditions"][condition]["Fn::Not"], "Fn::Equals")
+    return bool(left != right)
+
+
+def of_type(kind: str, **parameters: str) -> dict[str, dict[str, Any]]:
+    """The properties of the deployed resources of this type, by logical id."""
+    return {name: each["Properties"] for name, each in deployed(**parameters).items() if each["Type"] == kind}
+
+
+def at(path: str, **parameters: str) -> Any:
+    """A property of a deployed resource, such as `Queue.VisibilityTimeout`; None if it is absent."""
+    name, *keys = path.split(".")
+    node: Any = deployed(**parameters)[name]["Properties"]
+    for key in keys:
+        node = node[int(key)] if isinstance(node, list) else node.get(key)
+    return node
+
+
+def statements(role: str, **parameters: str) -> dict[str, dict[str, Any]]:
+    """What a role allows, by the statements' ids."""
+    (policy,) = at(f"{role}.Policies", **parameters)
+    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 
 
 def values(node: Any, key: str) -> Iterator[Any]:

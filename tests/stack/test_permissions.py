@@ -1,12 +1,12 @@
 """What the roles allow is what the functions do, and what Lambda does for them."""
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from conftest import EVENTS, Function
-from stack import of_type, template
+from stack import at, of_type, statements
 
 from end_conversation import app, sweep
 from end_conversation.aws import clients as aws
@@ -21,6 +21,21 @@ SERVICES = {"secretsmanager": "secretsmanager", "AmazonSQS": "sqs", "AWSEvents":
 
 HANDLERS = {"EndConversationFunction": app.handler, "SweepFunction": sweep.handler}
 ROLES = {"EndConversationFunction": "EndConversationRole", "SweepFunction": "SweepRole"}
+EVERYTHING = {
+    "TwilioAccountSecretPrefix": "end-conversation/twilio/",
+    "WebhookSecretId": "webhooks",
+    "SecretKmsKeyArns": "arn:aws:kms:us-east-1:123456789012:key/a",
+    "OutcomeEventBus": "outcomes",
+    "VpcSubnetIds": "subnet-1",
+    "VpcSecurityGroupIds": "sg-1",
+}
+"""The parameters that permissions depend on."""
+
+TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+NETWORK_INTERFACES = {
+    *("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"),
+    *("ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
+}
 
 
 @pytest.fixture
@@ -53,47 +68,64 @@ def action(call: str) -> str:
     return f"{SERVICES[service]}:{operation}"
 
 
-def allowed(role: str) -> set[str]:
-    """The actions of a role; of a conditional statement, those when the condition holds."""
-    (policy,) = of_type("AWS::IAM::Role")[role]["Policies"]
-    statements = [
-        statement["Fn::If"][1] if "Fn::If" in statement else statement
-        for statement in policy["PolicyDocument"]["Statement"]
-    ]
-    assert all(statement["Effect"] == "Allow" for statement in statements)
-    listed = [statement["Action"] for statement in statements]
-    return {each for one in listed for each in ([one] if isinstance(one, str) else one)}
+def allowed(role: str) -> dict[str, list[str]]:
+    """The actions of each statement of a role that has all of them."""
+    actions = {sid: each["Action"] for sid, each in statements(role, **EVERYTHING).items()}
+    return {sid: [each] if isinstance(each, str) else each for sid, each in actions.items()}
 
 
 def done_by_lambda(function: str) -> set[str]:
-    """What Lambda does with the function's role, for the features that the template turns on."""
-    properties: dict[str, Any] = (
-        template()["Globals"]["Function"] | template()["Resources"][function]["Properties"]
-    )
-    actions = set()
-    if any(event["Type"] == "SQS" for event in properties.get("Events", {}).values()):
+    """What Lambda and Secrets Manager do with the function's role, for what the template turns on."""
+    actions = {"kms:Decrypt", "logs:CreateLogStream", "logs:PutLogEvents"}
+    if any(
+        each["FunctionName"]["Ref"].startswith(function)
+        for each in of_type("AWS::Lambda::EventSourceMapping").values()
+    ):
         actions |= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-    if properties["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Type"] == "SQS":
+    if at(f"{function}EventInvokeConfig.DestinationConfig.OnFailure"):
         actions |= {"sqs:SendMessage"}
-    if "LogGroup" in properties["LoggingConfig"]:
-        actions |= {"logs:CreateLogStream", "logs:PutLogEvents"}
-    if properties["Tracing"] == "Active":
-        actions |= {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+    if at(f"{function}.TracingConfig.Mode") == "Active":
+        actions |= TRACES
+    if at(f"{function}.VpcConfig", **EVERYTHING):
+        actions |= NETWORK_INTERFACES
     return actions
 
 
-@pytest.mark.parametrize("function_name", HANDLERS)
-def test_roles_allow_what_is_done(function_name: str, called: dict[str, set[str]]) -> None:
-    """A role allows what its function calls, what Lambda calls for it, and decryption of its secrets."""
-    used = called[function_name] | done_by_lambda(function_name)
+def test_roles_allow_what_is_done(called: dict[str, set[str]]) -> None:
+    """A role allows what its function calls and what Lambda calls for it, and nothing else."""
+    for name, role in ROLES.items():
+        assert {action for each in allowed(role).values() for action in each} == (
+            called[name] | done_by_lambda(name)
+        ), name
+    assert called == {
+        "EndConversationFunction": {"secretsmanager:GetSecretValue", "sqs:SendMessage", "events:PutEvents"},
+        "SweepFunction": {"secretsmanager:GetSecretValue", "events:PutEvents"},
+    }
 
-    assert "secretsmanager:GetSecretValue" in called[function_name]
-    # Secrets Manager decrypts in the name of who asks, if the secret has a key of its own. Events are put
-    # where there is a bus for outcomes.
-    assert allowed(ROLES[function_name]) == used | {"kms:Decrypt", "events:PutEvents"}
+
+@pytest.mark.parametrize("function", ROLES)
+def test_roles_name_their_resources(function: str) -> None:
+    """Only what cannot be bounded is allowed on all resources; logs are those of the function itself."""
+    role = ROLES[function]
+    given = statements(role, **EVERYTHING)
+
+    assert at(f"{function}.Role") == {"Fn::GetAtt": [role, "Arn"]}
+    assert {sid for sid, each in given.items() if each["Resource"] == "*"} == {
+        "WriteTraces",
+        "ManageNetworkInterfaces",
+    }
+    assert given["WriteLogs"]["Resource"] == {
+        "Fn::GetAtt": [at(f"{function}.LoggingConfig.LogGroup")["Ref"], "Arn"]
+    }
+    assert "*" not in json.dumps(allowed(role))
 
 
-def test_function_itself_sends_dead_letters(called: dict[str, set[str]]) -> None:
-    """The function sends messages itself, and not only Lambda in its name; the sweep does not."""
-    assert "sqs:SendMessage" in called["EndConversationFunction"]
-    assert called["SweepFunction"] == {"secretsmanager:GetSecretValue", "events:PutEvents"}
+def test_schedule_may_only_invoke_the_sweep() -> None:
+    """The schedule's role is good for one function, and for Scheduler of this account only."""
+    (trust,) = at("SweepScheduleRole.AssumeRolePolicyDocument")["Statement"]
+
+    assert [(each["Action"], each["Resource"]) for each in statements("SweepScheduleRole").values()] == [
+        ("lambda:InvokeFunction", {"Fn::GetAtt": ["SweepFunction", "Arn"]})
+    ]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}

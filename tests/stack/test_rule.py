@@ -1,42 +1,51 @@
-"""From the rule in template.yaml through its queue into the function, with moto in place of AWS."""
+"""From the template's rule and topic through its queue into the function, with moto in place of AWS."""
 
 import json
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Iterator
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
 from conftest import FLOW_SID, Function
-from stack import template
+from stack import ROOT, at, deployed
 
 from end_conversation import app
 from end_conversation.aws import clients as aws
 from local.poller import batch
 from local.stand_ins import StandIns, stand_ins
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
-
 MOTO_CREATES = ("AWS::Events::Rule", "AWS::SQS::Queue")
+DEPLOYMENTS = tomllib.loads((ROOT / "docs/examples/deploy.toml").read_text())
+STAGES = {
+    name: dict(
+        each.split("=", 1) for each in DEPLOYMENTS[name]["deploy"]["parameters"]["parameter_overrides"]
+    )
+    for name in ("production", "staging")
+}
+"""The example's parameters for each stage."""
 
 
 class Stack:
-    """The rule and the queues of template.yaml, deployed with its defaults to AWS on this machine."""
+    """The rule and the queues of template.yaml, deployed to AWS on this machine."""
 
-    def __init__(self, aws_url: str) -> None:
-        deployed = deepcopy(template())
-        del deployed["Transform"]
-        kept = {name: each for name, each in deployed["Resources"].items() if each["Type"] in MOTO_CREATES}
-        deployed["Resources"] = kept
-        deployed["Outputs"] = {
-            name: output for name, output in deployed["Outputs"].items() if output["Value"].get("Ref") in kept
+    def __init__(self, around: StandIns, stack_name: str = "end-conversation", **parameters: str) -> None:
+        self.around = around
+        resources = {
+            name: each
+            for name, each in deepcopy(deployed(**parameters)).items()
+            if each["Type"] in MOTO_CREATES
         }
-        self._client: Callable[[str], Any] = lambda service: boto3.client(service, endpoint_url=aws_url)
+        outputs = {name: {"Value": {"Ref": name}} for name in resources}
         cloudformation = self._client("cloudformation")
-        cloudformation.create_stack(StackName="end-conversation", TemplateBody=json.dumps(deployed))
-        (stack,) = cloudformation.describe_stacks(StackName="end-conversation")["Stacks"]
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        body = json.dumps({"Resources": resources, "Outputs": outputs})
+        cloudformation.create_stack(StackName=stack_name, TemplateBody=body)
+        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+        self.urls = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def _client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.around.aws.url)  # type: ignore[call-overload]
 
     def put_event(
         self, detail: dict[str, Any], source: str = "end-conversation", kind: str = "EndConversation"
@@ -45,10 +54,20 @@ class Stack:
         entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
         assert self._client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
 
-    def messages(self, queue: str) -> "list[MessageTypeDef]":
-        """The messages in the queue of this output."""
+    def subscribe(self, topic: str, subscription: dict[str, Any]) -> None:
+        """What CloudFormation does for AWS::SNS::Subscription, which moto does not know."""
+        arns = {name: url.rpartition("/")[2] for name, url in self.urls.items() if name != "Rule"}
+        name, _ = subscription["Endpoint"]["Fn::GetAtt"]
+        self._client("sns").subscribe(
+            TopicArn=topic,
+            Protocol=subscription["Protocol"],
+            Endpoint=topic.rpartition(":")[0].replace(":sns:", ":sqs:") + ":" + arns[name],
+        )
+
+    def messages(self, queue: str = "Queue") -> list[Any]:
+        """The messages in a queue of the template."""
         received: dict[str, Any] = self._client("sqs").receive_message(
-            QueueUrl=self.outputs[queue],
+            QueueUrl=self.urls[queue],
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
             MaxNumberOfMessages=10,
@@ -68,11 +87,11 @@ def stack(around: StandIns, function: Function, environment: pytest.MonkeyPatch)
     environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
     for name, value in around.environment.items():
         environment.setenv(name, value)
-    deployed = Stack(around.aws.url)
-    environment.setenv("DEAD_LETTER_QUEUE_URL", deployed.outputs["DeadLetterQueueUrl"])
+    made = Stack(around)
+    environment.setenv("DEAD_LETTER_QUEUE_URL", made.urls["DeadLetterQueue"])
     app._service.cache_clear()
     aws._clients.cache_clear()
-    return deployed
+    return made
 
 
 def test_event_ends_an_execution(stack: Stack, around: StandIns, function: Function) -> None:
@@ -80,7 +99,7 @@ def test_event_ends_an_execution(stack: Stack, around: StandIns, function: Funct
     execution = around.studio.seed(FLOW_SID)
 
     stack.put_event({"flow_sid": FLOW_SID, "execution_sid": execution.sid})
-    answer = function(batch(stack.messages("QueueUrl")))
+    answer = function(batch(stack.messages()))
 
     assert answer == {"batchItemFailures": []}
     assert around.studio.executions.get(FLOW_SID, execution.sid).status == "ended"
@@ -90,40 +109,64 @@ def test_event_that_can_never_succeed(stack: Stack, function: Function) -> None:
     """A command that is refused moves to the dead-letter queue of the stack at once, with its code."""
     stack.put_event({"flow_sid": FLOW_SID})
 
-    answer = function(batch(stack.messages("QueueUrl")))
-    (dead_letter,) = stack.messages("DeadLetterQueueUrl")
+    answer = function(batch(stack.messages()))
+    (dead_letter,) = stack.messages("DeadLetterQueue")
 
     assert answer == {"batchItemFailures": []}
     assert dead_letter["MessageAttributes"]["code"]["StringValue"] == "invalid_request"
     assert json.loads(dead_letter["Body"])["detail"] == {"flow_sid": FLOW_SID}
 
 
-def test_events_of_others(stack: Stack) -> None:
-    """An event of another source stays away from the queue."""
-    stack.put_event({"flow_sid": FLOW_SID}, source="somebody.else")
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"source": "somebody.else"},
+        {"kind": "ConversationEnded"},
+        {"kind": "ConversationNotEnded"},
+        {"kind": "SweepFinished"},
+    ],
+)
+def test_events_that_are_no_commands(event: dict[str, str], stack: Stack) -> None:
+    """Another source's events, and our own outcomes on the same bus, stay away from the queue."""
+    stack.put_event({"flow_sid": FLOW_SID}, **event)
 
-    assert stack.messages("QueueUrl") == []
+    assert stack.messages() == []
 
 
-def test_outcomes_do_not_come_back(stack: Stack) -> None:
-    """Outcomes on the bus and with the source of the events for the rule stay away from the queue."""
-    for kind in ("ConversationEnded", "ConversationNotEnded", "SweepFinished"):
-        stack.put_event({"flow_sid": FLOW_SID}, kind=kind)
-    assert stack.messages("QueueUrl") == []
+def test_stages_do_not_share_events(stack: Stack) -> None:
+    """Two stages, deployed as docs/examples/deploy.toml has them, share no events and no secrets."""
+    production, staging = (Stack(stack.around, name, **parameters) for name, parameters in STAGES.items())
+    stack.put_event({"flow_sid": FLOW_SID}, source=STAGES["staging"]["EventSource"])
 
-    stack.put_event({"flow_sid": FLOW_SID})
-    assert len(stack.messages("QueueUrl")) == 1
+    assert (len(production.messages()), len(staging.messages())) == (0, 1)
+    for name in ("TwilioSecretId", "WebhookSecretId", "EventSource"):
+        assert STAGES["production"][name] != STAGES["staging"][name]
 
 
-def test_queue_gives_up_after_its_receives(stack: Stack, around: StandIns) -> None:
+def test_topic_sends_to_the_queue(stack: Stack) -> None:
+    """A notification of the topic arrives in the queue; what SNS cannot deliver is a dead letter."""
+    topic = stack._client("sns").create_topic(Name="closed")["TopicArn"]
+    subscription = at("TopicSubscription", SnsTopicArn=topic)
+    stack.subscribe(topic, subscription)
+
+    stack._client("sns").publish(TopicArn=topic, Message=json.dumps({"flow_sid": FLOW_SID}))
+    (message,) = stack.messages()
+
+    assert subscription["TopicArn"] == topic
+    assert json.loads(json.loads(message["Body"])["Message"]) == {"flow_sid": FLOW_SID}
+    assert subscription["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    }
+
+
+def test_queue_gives_up_after_its_receives(stack: Stack) -> None:
     """SQS moves a message of the queue to the dead-letter queue after MaxReceiveCount tries."""
-    attributes = around.aws.sqs().get_queue_attributes(
-        QueueUrl=stack.outputs["QueueUrl"], AttributeNames=["RedrivePolicy"]
+    attributes = stack._client("sqs").get_queue_attributes(
+        QueueUrl=stack.urls["Queue"], AttributeNames=["RedrivePolicy"]
     )["Attributes"]
     policy = json.loads(attributes["RedrivePolicy"])
 
-    assert policy["maxReceiveCount"] == template()["Parameters"]["MaxReceiveCount"]["Default"]
+    assert str(policy["maxReceiveCount"]) == "100"
     assert (
-        policy["deadLetterTargetArn"].rpartition(":")[2]
-        == stack.outputs["DeadLetterQueueUrl"].rpartition("/")[2]
+        policy["deadLetterTargetArn"].rpartition(":")[2] == stack.urls["DeadLetterQueue"].rpartition("/")[2]
     )

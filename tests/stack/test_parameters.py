@@ -1,0 +1,206 @@
+"""Each parameter: described, refused where it is invalid, and in force where it is given."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from stack import at, deployed, expanded, of_type, statements, template, values
+
+ROLES = ["EndConversationRole", "SweepRole"]
+FUNCTIONS = ["EndConversationFunction", "SweepFunction"]
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/"
+BUS = "arn:aws:events:us-east-1:123456789012:event-bus/outcomes"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:closed"
+BOUNDARY = "arn:aws:iam::123456789012:policy/teams/boundary"
+
+
+@pytest.mark.parametrize("name", template()["Parameters"])
+def test_parameters_are_described(name: str) -> None:
+    """Every parameter has a description, a default, and its place in a group."""
+    parameter = template()["Parameters"][name]
+    groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert parameter["Description"].endswith(".")
+    assert "Default" in parameter
+    assert [name in group["Parameters"] for group in groups].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "invalid"),
+    [
+        (
+            "TwilioSecretId",
+            ["end-conversation/twilio", f"{SECRET}end-conversation/twilio-a1B2c3", f"{SECRET}twilio"],
+            ["", "arn:aws:ssm:us-east-1:123456789012:parameter/twilio"],
+        ),
+        ("WebhookSecretId", ["", "webhook-keys"], ["arn:aws:ssm:us-east-1:123456789012:parameter/keys"]),
+        ("TwilioAccountSecretPrefix", ["twilio/"], ["*", f"{SECRET}twilio/", "twilio/${x}"]),
+        ("SecretKmsKeyArns", ["", f"{KEY}12345678-90ab-cdef-1234-567890abcdef"], ["alias/twilio", "*"]),
+        ("TwilioStudioBaseUrl", ["https://studio.example.com:8443"], ["http://studio.twilio.com"]),
+        ("AllowedFlowSids", [", ".join(["FW" + "0" * 32] * 30)], ["FW1"]),
+        ("SweepFlowSids", [", ".join(["FW" + "0" * 32] * 40)], ["FW" + "0" * 32 + ","]),
+        ("SweepScheduleExpression", ["rate(1 hour)", "cron(0 3 * * ? *)"], ["hourly"]),
+        ("EventBusName", ["default"], [""]),
+        (
+            "WebhookBaseUrl",
+            ["https://hooks.example.com", "https://hooks.example.com:8443/end/v1"],
+            ["http://hooks.example.com", "https://hooks.example.com/", "https://hooks.example.com?x=1"],
+        ),
+        ("OutcomeEventBus", ["default", BUS], ["arn:aws:sns:us-east-1:123456789012:outcomes", "out*"]),
+        ("SnsTopicArn", ["", TOPIC], ["closed", f"{TOPIC}.fifo", f"{TOPIC}:subscription"]),
+        ("PermissionsBoundaryArn", ["", BOUNDARY, "arn:aws-cn:iam::aws:policy/x"], ["boundary", "*"]),
+        ("VpcSubnetIds", ["", "subnet-0123456789abcdef0"], ["vpc-1", "subnet-*"]),
+        ("VpcSecurityGroupIds", ["", "sg-0123456789abcdef0"], ["default"]),
+        (
+            "ProxyUrl",
+            [
+                *("", "http://proxy.internal:3128", "https://user:password@10.0.0.1:8080/"),
+                "{{resolve:secretsmanager:proxy:SecretString:url}}",
+            ],
+            ["proxy.internal:3128", "socks5://proxy:1080", "http://proxy/path", "{{resolve:ssm:proxy}}"],
+        ),
+        ("NoProxy", ["", ".amazonaws.com,10.0.0.1,*"], ["a b", "10.0.0.0/8"]),
+    ],
+)
+def test_patterns(name: str, valid: list[str], invalid: list[str]) -> None:
+    """An invalid value is refused before anything is deployed, and no valid one is."""
+    parameter = template()["Parameters"][name]
+    refused = [value for value in [*valid, *invalid] if not re.fullmatch(parameter["AllowedPattern"], value)]
+
+    assert refused == invalid
+    assert all(len(value) <= parameter.get("MaxLength", 4096) for value in valid)
+
+
+def test_names_of_accounts_secrets_fit() -> None:
+    """Whatever the prefix, it and an account's SID stay within the 512 characters of a secret's name.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    """
+    assert template()["Parameters"]["TwilioAccountSecretPrefix"]["MaxLength"] + len("AC" + "0" * 32) <= 512
+
+
+def test_sweep_by_schedule_needs_flows() -> None:
+    """A schedule that would fail at every run cannot be turned on."""
+    rule = template()["Rules"]["SweepNeedsFlows"]
+
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "SweepScheduleState"}, "ENABLED"]}
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "SweepFlowSids"}, ""]}]}
+
+
+def readable(role: str, sid: str, arn: str, **parameters: str) -> bool:
+    """Whether a role may read the secret with this ARN, by this statement."""
+    resource = statements(role, **parameters).get(sid, {"Resource": []})["Resource"]
+    return any(fnmatchcase(arn, each) for each in ([resource] if isinstance(resource, str) else resource))
+
+
+@pytest.mark.parametrize(
+    ("role", "which"),
+    [("EndConversationRole", "Twilio"), ("EndConversationRole", "Webhook"), ("SweepRole", "Twilio")],
+)
+@pytest.mark.parametrize(
+    "given", ["a/b", f"{SECRET}a/b", f"{SECRET}a/b-a1B2c3"], ids=["name", "partial", "full"]
+)
+def test_secret_in_the_role(role: str, which: str, given: str) -> None:
+    """However a secret is named, the role may read it and no other."""
+    for name, is_readable in {
+        "a/b": True,
+        "a/b-copy": False,
+        "a/bc": False,
+        "a": False,
+        "x/a/b": False,
+    }.items():
+        secret = f"{SECRET}{name}-a1B2c3"
+        assert readable(role, f"Read{which}Secret", secret, **{f"{which}SecretId": given}) is is_readable, (
+            name
+        )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_accounts_secrets_in_the_role(role: str) -> None:
+    """With a prefix, the role may read the secrets named by it and an account's SID, and no other."""
+    sid = "AC0123456789abcdef0123456789ABCDEF"
+    for name, is_readable in {
+        f"twilio/{sid}": True,
+        f"twilio/{sid}-backup": False,
+        f"twilio/{sid[:-1]}": False,
+        "twilio/webhook-keys": False,
+        "twilio": False,
+        f"other/twilio/{sid}": False,
+    }.items():
+        secret = f"{SECRET}{name}-a1B2c3"
+        given = readable(role, "ReadAccountSecrets", secret, TwilioAccountSecretPrefix="twilio/")
+        assert given is is_readable, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_setting_no_permission(role: str) -> None:
+    """By default a role has only what it always needs; the sweep reads no signing keys and fills no queue."""
+    own = {"ConsumeQueue", "QueueCommands"} if role == "EndConversationRole" else set[str]()
+
+    assert (
+        statements(role).keys() == {"ReadTwilioSecret", "SetAsideFailures", "WriteLogs", "WriteTraces"} | own
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_kms_keys(role: str) -> None:
+    """The role may decrypt with the keys in the list, for Secrets Manager only."""
+    statement = statements(role, SecretKmsKeyArns=f"{KEY}a,{KEY}b")["DecryptSecrets"]
+
+    assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", [f"{KEY}a", f"{KEY}b"])
+    assert statement["Condition"] == {"StringLike": {"kms:ViaService": "secretsmanager.*.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("bus", ["outcomes", BUS], ids=["name", "ARN"])
+def test_outcome_bus(role: str, bus: str) -> None:
+    """The role may put events on the one bus, whether that is given by its name or its ARN."""
+    assert statements(role, OutcomeEventBus=bus)["PublishOutcomes"]["Resource"] == BUS
+
+
+@pytest.mark.parametrize("boundary", ["", BOUNDARY])
+def test_permissions_boundary(boundary: str) -> None:
+    """Every role of the stack has the boundary, if one is given."""
+    roles = of_type("AWS::IAM::Role", PermissionsBoundaryArn=boundary)
+    found = {name: each.get("PermissionsBoundary") for name, each in roles.items()}
+
+    assert found == dict.fromkeys([*ROLES, "SweepScheduleRole"], boundary or None)
+
+
+def test_vpc() -> None:
+    """Both functions are in the subnets, and Lambda may make network interfaces with their roles."""
+    vpc = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1"}
+    for function, role in zip(FUNCTIONS, ROLES, strict=True):
+        assert at(f"{function}.VpcConfig") is None
+        assert at(f"{function}.VpcConfig", **vpc) == {
+            "SubnetIds": ["subnet-1", "subnet-2"],
+            "SecurityGroupIds": ["sg-1"],
+        }
+        assert "ec2:CreateNetworkInterface" in statements(role, **vpc)["ManageNetworkInterfaces"]["Action"]
+    assert not list(values(deployed(**vpc), "ManagedPolicyArns"))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_proxy(function: str) -> None:
+    """Both functions get the proxy and its exceptions as the variables that boto3 and urllib3 know."""
+    proxy = {"ProxyUrl": "http://proxy:3128", "NoProxy": ".amazonaws.com"}
+    variables = at(f"{function}.Environment.Variables", **proxy)
+
+    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == ("http://proxy:3128", ".amazonaws.com")
+
+
+@pytest.mark.parametrize(
+    ("partition", "domain"),
+    [
+        ("aws", "console.aws.amazon.com"),
+        ("aws-cn", "console.amazonaws.cn"),
+        ("aws-us-gov", "console.amazonaws-us-gov.com"),
+        ("aws-iso", "console.aws.amazon.com"),
+    ],
+)
+def test_links_follow_the_partition(partition: str, domain: str) -> None:
+    """Links lead to the console of China or GovCloud there; elsewhere they fail no deployment."""
+    for name in ("DashboardUrl", "AlarmsUrl", "LogsInsightsUrl"):
+        link = expanded(partition)["Outputs"][name]["Value"]
+        assert str(link).startswith(f"https://us-east-1.{domain}/cloudwatch/home?region=us-east-1#"), link
