@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 CHECKOV := $(VENV)/checkov
 EVENT ?= events/http.json
 SECRET ?= local/webhook-secret.json
-LOCK := $(BIN)/uv pip compile --upgrade --quiet --system-certs --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+# Nothing younger than a week, by when most malicious releases are gone; wheels only, so that no setup.py runs.
+LOCK := $(BIN)/uv pip compile --upgrade --exclude-newer P7D --only-binary :all: --generate-hashes \
+  --quiet --system-certs --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security release lock clean
