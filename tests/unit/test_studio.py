@@ -1,13 +1,9 @@
 """The client of Twilio's Studio API, against a stand-in that fails in every way."""
 
-import contextlib
 import json
 import socket
-import ssl
 import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +28,10 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as executions
-from end_conversation.twilio import transport as connection_module
 from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, Account
 from end_conversation.twilio.credentials import parse_credentials
 from end_conversation.twilio.studio import EndedExecution
-from end_conversation.twilio.transport import ConnectionFailed, Connections
+from end_conversation.twilio.transport import Connections
 from local.studio import Studio
 
 End = Callable[..., EndedExecution]
@@ -283,15 +278,6 @@ def test_a_retry_after_of_up_to_a_day_makes_sense(
     assert failure(end, seconds=0.5).retry_after == handed_on
 
 
-@pytest.mark.parametrize("broken", ["hang", "drip"])
-def test_a_twilio_that_hangs_is_given_up_in_time(end: End, studio: Studio, broken: str) -> None:
-    """Silence and a byte now and then both end at the deadline."""
-    studio.fail(broken=broken, times=None)
-    began = monotonic()
-    assert type(failure(end, seconds=0.5)) is TwilioTimeout
-    assert monotonic() - began < 5
-
-
 def test_an_answer_before_the_time_ran_out_gives_the_code(end: End, studio: Studio) -> None:
     """A last try that got no time to speak of says less than the answer before it."""
     studio.fail(status=503)
@@ -308,58 +294,6 @@ def test_without_time_nothing_is_sent(end: End, studio: Studio) -> None:
     error = failure(end, seconds=0)
     assert (type(error), str(error)) == (TwilioTimeout, "no time is left for a request to Twilio")
     assert not studio.requests
-
-
-def test_a_refused_connection_is_an_error(end: End, environment: pytest.MonkeyPatch) -> None:
-    """Nobody listens there."""
-    environment.setenv("TWILIO_STUDIO_BASE_URL", "http://127.0.0.1:9")
-    studio_client = client()
-    with pytest.raises(TwilioError, match="NewConnectionError"):
-        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-
-
-def test_a_name_that_never_resolves_is_given_up_in_time(
-    environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A look-up has no timeout of its own."""
-    released = threading.Event()
-    studio_client = client()
-    studio_client.credentials.get(Deadline(5))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait() and [])
-    began = monotonic()
-    with pytest.raises(TwilioTimeout):
-        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.3))
-    assert monotonic() - began < 5
-    released.set()
-
-
-def test_a_server_without_a_valid_certificate_gets_no_credentials(
-    environment: pytest.MonkeyPatch, studio: Studio
-) -> None:
-    """HTTPS to a server that cannot prove its name fails before anything is sent."""
-    environment.setattr(account_module, "BACKOFF", 0.001)
-    environment.setenv("TWILIO_STUDIO_BASE_URL", studio.url.replace("http:", "https:"))
-    studio_client = client()
-    with pytest.raises(TwilioError, match="SSLError"):
-        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-    assert not studio.requests
-
-
-def test_all_connections_share_one_tls_context(environment: pytest.MonkeyPatch) -> None:
-    """The certificates are loaded once, and they are required."""
-    environment.delenv("TWILIO_STUDIO_BASE_URL")
-    pool = client().connections._pool
-    context = pool.conn_kw["ssl_context"]
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert pool._new_conn().ssl_context is pool._new_conn().ssl_context is context  # type: ignore[attr-defined]
-
-
-def test_one_connection_is_kept(end: End, studio: Studio) -> None:
-    """One Execution after the other goes over the same connection, whatever the answers."""
-    for _ in range(5):
-        end(studio.seed(FLOW_SID).sid)
-        failure(end)
-    assert studio.connections == 1
 
 
 def test_a_full_house_is_waited_for_until_the_deadline(
@@ -402,150 +336,40 @@ def test_what_gets_no_answer_adds_no_place(environment: pytest.MonkeyPatch, stud
     assert places == 5
 
 
-@contextlib.contextmanager
-def server_that_notes(answer: bytes, times: int = 1) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that gives an answer to each request, leaves its connections open, and notes what came."""
-    noted: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
-
-        def serve() -> None:
-            for _ in range(times):
-                connection = connections.enter_context(server.accept()[0])
-                request = connection.recv(65536)
-                head, _, body = request.partition(b"\r\n\r\n")
-                if b"Content-Length" in head and not body:
-                    # It comes in a packet of its own.
-                    request += connection.recv(65536)
-                noted.append(request)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", noted
-        thread.join()
-
-
 def test_the_request_is_what_twilio_documents(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
 ) -> None:
     """To the byte: whoever compares it with Twilio's page finds the same."""
     sid = "FN" + "9" * 32
-    body = json.dumps({"sid": sid, "status": "ended"}).encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    with server_that_notes(answer) as (url, noted):
-        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
+    request = b""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            nonlocal request
+            with server.accept()[0] as connection:
+                while not request.endswith(b"Status=ended"):
+                    request += connection.recv(65536)
+                body = json.dumps({"sid": sid, "status": "ended"}).encode()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        environment.setenv("TWILIO_STUDIO_BASE_URL", f"http://{host}")
         client().end(FLOW_SID, sid, Deadline(5))
-    (head, sent) = noted[0].split(b"\r\n\r\n")
-    assert sent == b"Status=ended"
-    assert head.decode().split("\r\n") == [
+        thread.join()
+    assert request.decode().split("\r\n") == [
         f"POST /v2/Flows/{FLOW_SID}/Executions/{sid} HTTP/1.1",
-        f"Host: {url.removeprefix('http://')}",
+        f"Host: {host}",
         "Accept-Encoding: identity",
         "Content-Length: 12",
         f"Authorization: {parse_credentials(secret_text()).authorization}",
         "Accept: application/json",
         "User-Agent: end-conversation",
         "Content-Type: application/x-www-form-urlencoded",
+        "",
+        "Status=ended",
     ]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
-        b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n",
-    ],
-    ids=["close", "101"],
-)
-def test_a_connection_is_given_up_where_the_server_says_so(answer: bytes) -> None:
-    """Also where it leaves its own end open: what comes over it next may be anything."""
-    with server_that_notes(answer, times=2) as (url, noted):
-        connections = Connections(url, 1)
-        for _ in range(2):
-            with contextlib.suppress(ConnectionFailed):
-                connections.exchange("GET", "/", {}, None, 5.0)
-    assert len(noted) == 2
-
-
-@contextlib.contextmanager
-def server_that_sends(*parts: bytes) -> Iterator[str]:
-    """The URL of a server that answers one request with this, part by part, and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection = server.accept()[0]
-            connection.recv(65536)
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(0.05)
-            connection.close()
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
-
-
-@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"103 Early Hints"])
-@pytest.mark.parametrize("apart", [False, True])
-def test_an_interim_answer_is_not_the_answer(
-    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, status: bytes, *, apart: bool
-) -> None:
-    """It counts as a broken connection: what comes over that one next would be taken for another answer."""
-    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
-    parts = [b"HTTP/1.1 " + status + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]
-    with server_that_sends(*parts if apart else [b"".join(parts)]) as url:
-        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
-        twilio = client()
-        with pytest.raises(TwilioError, match=r"^the connection to Twilio failed: HTTPException$"):
-            twilio.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-
-
-def test_an_answer_without_measure_is_none(end: End, studio: Studio) -> None:
-    """It would take the memory that everything else needs."""
-    assert end(studio.seed(FLOW_SID).sid)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connection_module, "_MAX_RESPONSE", 10)
-        assert str(failure(end)) == "the connection to Twilio failed: OSError"
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [
-        (b"Content-Length: %d\r\n\r\n" % 2**62, "MemoryError"),
-        (b"Content-Length: %d\r\n\r\n" % 2**80, "OverflowError"),
-        (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 2**80, "OverflowError"),
-    ],
-)
-def test_an_answer_that_announces_the_impossible_is_none(head: bytes, kind: str) -> None:
-    """It is Twilio's failure, and no defect of ours."""
-    with server_that_sends(b"HTTP/1.1 200 OK\r\n" + head) as url, pytest.raises(ConnectionFailed, match=kind):
-        Connections(url, 1).exchange("GET", "/", {}, None, 5.0)
-
-
-def test_an_answer_that_is_cut_short_is_none(
-    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
-) -> None:
-    """Also where what arrived of it would make sense."""
-    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
-    body = b'{"status": "ended"}'
-    with server_that_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + body) as url:
-        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
-        cut = r"^the connection to Twilio failed: (IncompleteRead|ConnectionResetError)$"
-        with pytest.raises(TwilioError, match=cut):
-            client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-
-
-def test_what_a_server_says_is_in_no_exception(
-    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
-) -> None:
-    """A line that is no status may hold anything, and exceptions are printed with their causes."""
-    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
-    with server_that_sends(b"+15551234567 is a contact\r\n\r\n") as url:
-        environment.setenv("TWILIO_STUDIO_BASE_URL", url)
-        with pytest.raises(TwilioError, match="BadStatusLine") as raised:
-            client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-    assert "+15551234567" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_upper_case_digits_name_the_same_execution(end: End, studio: Studio) -> None:
@@ -558,37 +382,6 @@ def test_an_answer_about_another_execution_is_none(end: End, studio: Studio) -> 
     """That one is ended says nothing about the one that was asked for."""
     studio.fail(status=200, body='{"sid": "FN' + "8" * 32 + '", "status": "ended"}', times=None)
     assert type(failure(end)) is TwilioError
-
-
-def test_a_handshake_that_failed_at_the_start_is_survived(
-    environment: pytest.MonkeyPatch, studio: Studio
-) -> None:
-    """The next request makes a connection of its own."""
-    environment.setattr(account_module, "BACKOFF", 0.001)
-    environment.setenv("TWILIO_STUDIO_BASE_URL", studio.url.replace("http:", "https:"))
-    studio_client = client()
-    studio_client.connections.open(5)
-    with pytest.raises(TwilioError, match="SSLError"):
-        studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-
-
-def test_the_handshake_has_what_the_connection_left(environment: pytest.MonkeyPatch) -> None:
-    """A server that takes the connection and never agrees on TLS costs the connect timeout once."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        environment.setenv("TWILIO_STUDIO_BASE_URL", f"https://127.0.0.1:{server.getsockname()[1]}")
-        studio_client = client()
-        studio_client.credentials.get(Deadline(5))
-        began = monotonic()
-        with pytest.raises(TwilioTimeout):
-            studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(0.5))
-        assert monotonic() - began < 3
-
-
-def test_a_connection_that_was_closed_is_replaced(end: End, studio: Studio) -> None:
-    """Twilio may close what Lambda had frozen; the caller does not notice."""
-    end(studio.seed(FLOW_SID).sid)
-    studio.fail(broken="reset")
-    assert end(studio.seed(FLOW_SID).sid)
 
 
 def test_the_waits_between_tries_double(
