@@ -43,14 +43,15 @@ def test_elsewhere_nothing_happens(
     assert (studio.connections, secrets_manager.reads) == (0, [])
 
 
+@pytest.mark.parametrize("who", ["secrets manager", "twilio"])
 def test_a_failing_start_is_survived(
-    function: Function,
-    secrets_manager: SecretsManager,
-    command: dict[str, str],
-    environment: pytest.MonkeyPatch,
+    function: Function, studio: Studio, secrets_manager: SecretsManager, command: dict[str, str], who: str
 ) -> None:
-    """Nothing to be read, and nowhere to connect to: the first request tries again."""
-    secrets_manager.error = "InternalServiceError"
+    """Nothing to be read, or nowhere to connect to: the first request tries again."""
+    if who == "twilio":
+        studio.fail(broken="reset")
+    else:
+        secrets_manager.error = "InternalServiceError"
     app._start("on-demand")
     secrets_manager.error = None
     assert function(command)["executions"]
@@ -62,18 +63,6 @@ def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatc
     environment.setenv("TWILIO_SECRET_ID", "")
     environment.setattr(snapshot_restore_py, "register_after_restore", lambda _: None)
     app._start(kind)
-
-
-def test_a_twilio_that_is_down_at_the_start_is_survived(
-    function: Function, command: dict[str, str], environment: pytest.MonkeyPatch, studio: Studio
-) -> None:
-    """A connection that cannot be opened yet is none to be reused."""
-    url = studio.url
-    environment.setenv("TWILIO_STUDIO_BASE_URL", "http://127.0.0.1:9")
-    app._start("on-demand")
-    app._service.cache_clear()
-    environment.setenv("TWILIO_STUDIO_BASE_URL", url)
-    assert function(command)["executions"]
 
 
 def test_a_hanging_start_is_bounded(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
