@@ -33,12 +33,15 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = "end_conversation"
 
 _KINDS = (".py", ".json", ".json.gz", ".pem")
-_LICENCES = ("AUTHORS", "COPYING", "LICENCE", "LICENSE", "NOTICE")
-"""How the names of files begin that must go along."""
+_METADATA = ("METADATA", "AUTHORS", "COPYING", "LICENCE", "LICENSE", "NOTICE")
+"""How the names of files begin that tell a package's version and licence.
+
+Without versions, instrumentation does nothing and scanners for vulnerabilities find nothing; most licences
+ask for a copy in every distribution.
+"""
 
 _UNUSED = (
     "bin",
-    "*.dist-info",
     "boto3/data",
     "botocore/data/*/*/examples-1.json",
     "aws_lambda_powertools/event_handler",
@@ -62,9 +65,7 @@ def build(directory: Path, interpreter: str | None) -> None:
         sys.exit(f"{directory} is not empty")
     _install(directory)
     shutil.copytree(HERE / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    licences = _licences(directory)
     _prune(directory)
-    (directory / "THIRD-PARTY-LICENSES.txt").write_text(licences, encoding="utf-8")
     _trim_endpoints(directory / "botocore/data/endpoints.json")
     if interpreter:
         _compile(directory, interpreter)
@@ -103,18 +104,6 @@ def _install(directory: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def _licences(directory: Path) -> str:
-    """The licences and notices of all dependencies; most of them ask for copies in every distribution."""
-    texts = []
-    for info in sorted(directory.glob("*.dist-info")):
-        package = info.name[: -len(".dist-info")]
-        paths = sorted(path for path in info.rglob("*") if path.name.startswith(_LICENCES))
-        if not paths:
-            sys.exit(f"{package} comes without a licence")
-        texts += [f"== {package}: {path.name}\n\n{path.read_text(encoding='utf-8')}" for path in paths]
-    return "\n\n".join(texts)
-
-
 def _prune(directory: Path) -> None:
     """Remove what the functions cannot reach, nine tenths of the files' size."""
     for pattern in _UNUSED:
@@ -125,7 +114,7 @@ def _prune(directory: Path) -> None:
             if path.is_dir() and path.name not in used:
                 shutil.rmtree(path)
     for path in directory.rglob("*"):
-        if path.is_file() and not path.name.endswith(_KINDS):
+        if path.is_file() and not (path.name.endswith(_KINDS) or path.name.startswith(_METADATA)):
             path.unlink()
 
 
