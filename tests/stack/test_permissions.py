@@ -112,7 +112,7 @@ def test_roles_name_their_resources(function: str) -> None:
     assert at(f"{function}.Role") == {"Fn::GetAtt": [role, "Arn"]}
     assert {sid for sid, each in given.items() if each["Resource"] == "*"} == {
         "WriteTraces",
-        "ManageNetworkInterfaces",
+        "FindNetworkInterfaces",
     }
     assert given["WriteLogs"]["Resource"] == {
         "Fn::GetAtt": [at(f"{function}.LoggingConfig.LogGroup")["Ref"], "Arn"]
