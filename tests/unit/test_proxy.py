@@ -37,7 +37,7 @@ class Network:
     Attributes:
         proxy: host and port of the proxy.
         answer: what the proxy says instead of opening a tunnel.
-        pause: seconds before each byte of that.
+        pause: seconds before each byte of that, or before a tunnel opens.
         heads: the requests to the proxy.
     """
 
@@ -102,6 +102,7 @@ class Network:
                 writer.write(bytes([byte]))
             writer.close()
             return
+        await asyncio.sleep(self.pause)
         host, _, port = head.split()[1].rpartition(":")
         server = await asyncio.open_connection(host, port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -197,6 +198,17 @@ def test_a_failing_proxy(network: Network, answer: bytes, pause: float, expected
         connections.exchange("GET", "/", {}, None, 0.3)
     assert time.monotonic() - began < 0.3 + 0.5
     assert str(raised.value) == str(expected)
+
+
+def test_time_is_for_the_tunnel_and_the_response_together(network: Network, studio: Studio) -> None:
+    """A slow proxy leaves a slow Twilio less time."""
+    network.pause = 0.8
+    studio.fail(broken="hang")
+    config = Config.from_environment()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        Connections(config.studio_base_url, 1, config.proxy_url).exchange("GET", "/", {}, None, 1.0)
+    assert 0.9 < time.monotonic() - began < 1.5
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "http://proxy.invalid"])

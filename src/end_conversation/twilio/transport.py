@@ -124,6 +124,8 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
 
 
 class _BoundedHTTPConnection(HTTPConnection):
+    _tunnel_took = 0.0
+
     def connect(self) -> None:
         """Connect in time: a DNS lookup has no timeout, and each address of a host gets all of it."""
         seconds = self.timeout or CONNECT_TIMEOUT
@@ -146,10 +148,14 @@ class _BoundedHTTPConnection(HTTPConnection):
                 raise
             # urllib3 blames the server if a proxy hangs up or talks nonsense.
             raise ProxyError("the proxy opens no tunnel", error) from error
+        if self.proxy is not None:
+            # urllib3's clock for the total time starts only now.
+            self._tunnel_took = seconds - (due - monotonic())
 
     def getresponse(self) -> Any:  # noqa: ANN401 - urllib3 and http.client have different classes here
         """The response, read until the request's total time is up."""
-        self._read_until(self.timeout or 0)
+        self._read_until((self.timeout or 0) - self._tunnel_took)
+        self._tunnel_took = 0.0
         return super().getresponse()
 
     def _read_until(self, seconds: float) -> float:
