@@ -1,11 +1,11 @@
-"""Fuzzing: every handler, fed with whatever anybody could send, at random and guided by coverage.
+"""Fuzzing: every entry point, fed with whatever anybody could send it.
 
-- ``inputs``: what is sent, as hypothesis strategies
-- ``sources``: webhooks as other systems send them, and declarations of such systems
-- ``model``: the outcome that a command must have, worked out independently of the function
-- ``world``: the function in this process, with stand-ins, and the invariants that hold for every input
-- ``scripted``: a Twilio that answers what it is told to, byte for byte
-- ``targets``: the entries, each with its inputs and checks
-- ``worker``: one target under one engine, in a process of its own
-- ``__main__``: ``make fuzz``, all targets under all engines
+- ``inputs``: the commands, and what is left of them on a bad day
+- ``deliveries``: events of every AWS trigger that carry them
+- ``webhooks``: webhooks as other systems send them, genuine and forged
+- ``twilio``: responses that Twilio never sends
+- ``model``: the right outcome of a command, worked out independently of the function
+- ``conftest``: the function, and the invariants that hold for every input
+
+``make test`` sends a hundred inputs to each, ``make fuzz`` as many as you like.
 """

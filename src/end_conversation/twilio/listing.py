@@ -266,9 +266,10 @@ class _Reading:
                 page = self._page(window, position)
                 pages.append(frozenset(item.sid for item in page.items))
                 position = page.position
-                if position is not None and (token := position.get("PageToken")) in seen:
-                    raise page.answer.failure(TwilioError, "Twilio repeats a page of the list")
-                seen.append(token)
+                if position is not None:
+                    if (token := position.get("PageToken")) in seen:
+                        raise page.answer.failure(TwilioError, "Twilio repeats a page of the list")
+                    seen.append(token)
             if len(pages) == 1 or pages == before:
                 return []
             before = pages

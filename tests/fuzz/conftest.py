@@ -1,0 +1,197 @@
+"""The function with stand-ins around it, and the invariants that hold for every input."""
+
+import json
+import os
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import Function
+from doubles import EventBridge, SecretsManager, Sqs
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from end_conversation import app, errors
+from end_conversation.webhooks import verifier
+from fuzz.inputs import CANARY, CLIENT, EXECUTIONS, FLOWS, FOREIGN_FLOW, PHONE, UNKNOWN_FLOW
+from fuzz.model import Expected, expected
+from local import signing
+from local.studio import Executions, Studio
+
+settings.register_profile(
+    "fuzz", settings.get_profile("tests"), max_examples=int(os.environ.get("INPUTS") or 2000)
+)
+
+
+def fuzz(*inputs: SearchStrategy[Any]) -> Callable[[Any], Any]:
+    """Run a test with many inputs; each renews the world by itself."""
+    return lambda test: settings(suppress_health_check=list(HealthCheck))(given(*inputs)(test))
+
+
+SECRET_ID = "end-conversation/webhooks"
+AGE = timedelta(hours=1)
+"""Of the Executions that may be ended."""
+
+SECONDS = 5.0
+"""For an invocation while nothing around the function fails."""
+
+_PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(/FN[0-9a-fA-F]{32})?", re.ASCII)
+_QUERY = {"status", "DateCreatedFrom", "DateCreatedTo", "PageSize", "Page", "PageToken"}
+
+
+class Told(NamedTuple):
+    """What came of an invocation: what the function returned, or the code of what it raised."""
+
+    answer: Any
+    code: str | None
+
+    @property
+    def status(self) -> int:
+        """Of an HTTP response."""
+        return int(self.answer["statusCode"])
+
+    @property
+    def body(self) -> Any:
+        """Of an HTTP response."""
+        return json.loads(self.answer["body"])
+
+
+@dataclass
+class World:
+    """Everything around the function.
+
+    Attributes:
+        handler: what is invoked.
+        active: the Executions that may be ended.
+    """
+
+    function: Function
+    studio: Studio
+    secrets: SecretsManager
+    sqs: Sqs
+    events: EventBridge
+    handler: Callable[[Any, Any], Any] = app.handler
+    active: frozenset[str] = frozenset()
+
+    def renew(self) -> None:
+        """The same Executions as ever, and a process that has seen none of them."""
+        app._service.cache_clear()
+        self.studio.clear_requests()
+        self.studio.executions = executions = Executions()
+        now = datetime.now(UTC)
+        for flow_sid, sid, contact, status in (
+            (FLOWS[0], EXECUTIONS[0], CLIENT, "active"),
+            (FLOWS[0], EXECUTIONS[1], PHONE, "active"),
+            (FLOWS[1], EXECUTIONS[2], CLIENT, "active"),
+            (FLOWS[1], EXECUTIONS[3], PHONE, "ended"),
+        ):
+            executions.add(flow_sid, sid, contact=contact, status=status, date_created=now - AGE)
+        self._survivors = [
+            executions.add(FLOWS[0], contact=CLIENT, date_created=now + timedelta(days=1)),
+            executions.add(FOREIGN_FLOW, contact=CLIENT, date_created=now - AGE),
+        ]
+        self.active = frozenset(one.sid for one in executions.all("active"))
+        self.sqs.messages.clear()
+        self.events.entries.clear()
+
+    def expected(self, payload: Any, *times: datetime | None) -> Expected:
+        """The right outcome of a command, before it is sent."""
+        return expected(payload, self.studio.executions.all(), *times)
+
+    @property
+    def ended(self) -> frozenset[str]:
+        """The Executions that have been ended."""
+        return self.active - {one.sid for one in self.studio.executions.all("active")}
+
+    @property
+    def queued(self) -> list[Any]:
+        """The commands that are in the queue."""
+        return [json.loads(one["MessageBody"]) for one in self._messages("commands")]
+
+    @property
+    def dead_letters(self) -> list[tuple[str, str]]:
+        """Bodies and codes of the messages in the dead-letter queue."""
+        return [
+            (one["MessageBody"], one["MessageAttributes"]["code"]["StringValue"])
+            for one in self._messages("dead-letters")
+        ]
+
+    def _messages(self, queue: str) -> list[Any]:
+        return [one for one in self.sqs.messages if one["QueueUrl"].endswith(queue)]
+
+    def invoke(self, given: Any, seconds: float = SECONDS) -> Told:
+        """Invoke the function, and check what has to hold whatever it is given."""
+        self.function.handler = self.handler
+        began = time.monotonic()
+        answer: Any = None
+        failure: Exception | None = None
+        try:
+            answer = self.function(given, seconds)
+        except errors.EndConversationError as error:
+            failure = error
+        assert time.monotonic() - began < max(seconds, SECONDS)
+        raised = "".join(traceback.format_exception(failure)) if failure else ""
+        for text in (self.function.output, json.dumps(answer), raised, json.dumps(self.events.entries)):
+            assert CANARY not in text, "personal data in the output"
+        assert not isinstance(failure, errors.InternalError), self.function.output
+        for request in self.studio.requests:
+            path = _PATH.fullmatch(request.path)
+            assert path, "another path"
+            assert path[1] in {*FLOWS, UNKNOWN_FLOW}, "a Flow that is not allowed"
+            assert request.query.keys() <= _QUERY
+            assert request.method in {"GET", "POST"}
+            assert request.form == ({"Status": "ended"} if request.method == "POST" else {})
+        assert not self.ended & {one.sid for one in self._survivors}, "ended something that goes on"
+        told = Told(answer, failure.code if failure else None)
+        event(_summary(told))
+        return told
+
+    def check(self, told: Told, want: Expected) -> None:
+        """Check the outcome of one command: in a response, returned or raised, or in the queue."""
+        if isinstance(told.answer, dict) and "statusCode" in told.answer:
+            if told.status == HTTPStatus.ACCEPTED:
+                assert [self.expected(command) for command in self.queued] == [want]
+                assert not self.ended
+                return
+            told = Told(told.body, told.body.get("code"))
+        assert told.code == want.code
+        if want.code is None:
+            assert {one["sid"] for one in told.answer["executions"]} == want.sids
+            assert all(one["status"] == "ended" for one in told.answer["executions"])
+            assert self.function.metrics.get("ExecutionsEnded", 0) == len(self.ended)
+        assert self.ended == want.sids & self.active
+
+
+def _summary(told: Told) -> str:
+    match told.answer:
+        case {"statusCode": status, "body": body}:
+            return f"{status} {json.loads(body).get('code') if body else ''}"
+    return told.code or "success"
+
+
+@pytest.fixture
+def world(
+    environment: pytest.MonkeyPatch, function: Function, studio: Studio, secrets_manager: SecretsManager
+) -> Iterator[World]:
+    """The function with all that it can be configured with."""
+    with Sqs() as sqs, EventBridge() as events:
+        for name, value in {
+            "ALLOWED_FLOW_SIDS": ",".join((*FLOWS, UNKNOWN_FLOW)),
+            "SWEEP_FLOW_SIDS": FLOWS[0],
+            "WEBHOOK_SECRET_ID": SECRET_ID,
+            "AWS_ENDPOINT_URL_SQS": sqs.url,
+            "QUEUE_URL": f"{sqs.url}/123456789012/commands",
+            "DEAD_LETTER_QUEUE_URL": f"{sqs.url}/123456789012/dead-letters",
+            "AWS_ENDPOINT_URL_EVENTBRIDGE": events.url,
+            "OUTCOME_EVENT_BUS": "outcomes",
+        }.items():
+            environment.setenv(name, value)
+        secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [signing.KEY]})
+        verifier._verifier_of.cache_clear()
+        yield World(function, studio, secrets_manager, sqs, events)

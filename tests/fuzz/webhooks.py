@@ -1,0 +1,252 @@
+"""Webhooks as other systems send them, genuine and forged, and declarations of such systems."""
+
+import base64
+import gzip
+import hmac
+import json
+import time
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, parse_qsl, urlencode
+
+from conftest import sample
+from hypothesis import strategies as st
+
+from fuzz.deliveries import milliseconds
+from fuzz.inputs import (
+    CANARY,
+    FLOWS,
+    Json,
+    anything,
+    beside,
+    commands,
+    damaged,
+    json_texts,
+    mostly,
+    whole_commands,
+)
+from fuzz.model import INVALID, SCHEMA, decoded
+from local import signing
+
+OWN_ROUTE = "conversation-ended"
+KEY, FOREIGN_KEY = "one of the keys of a source", "one of somebody else's keys"
+STANDARD_KEYS = {KEY: signing.KEY, FOREIGN_KEY: "whsec_" + base64.b64encode(FOREIGN_KEY.encode()).decode()}
+
+_DECLARED: dict[str, Any] = {
+    "keys": [KEY],
+    "when": "status != 'open'",
+    "command": {field: field for field in SCHEMA["properties"]},
+}
+SOURCES: dict[str, dict[str, Any]] = {
+    "standard": _DECLARED | {"keys": [signing.KEY], "respond": "sync"},
+    "hmac": _DECLARED
+    | {
+        "verify": {
+            "type": "hmac",
+            "header": "X-Signature",
+            "encoding": "base64",
+            "prefix": "v0=",
+            "signed": "{method}{url}{body}{timestamp}",
+            "timestamp_header": "X-Time",
+            "timestamp_format": "rfc3339",
+        }
+    },
+    "token": _DECLARED | {"verify": {"type": "token"}, "each": "events"},
+    "basic": _DECLARED
+    | {"verify": {"type": "basic"}, "keys": [f"user:{KEY}"], "each": "events", "respond": "sync"},
+    "twilio": _DECLARED | {"verify": {"type": "twilio"}},
+}
+"""A source for each kind of proof; two of them take several events at once."""
+
+
+class Webhook(NamedTuple):
+    """A webhook, and what is wrong with it.
+
+    Attributes:
+        source: whose it is; OWN_ROUTE is ours.
+        body: as it is sent.
+        is_form: whether it is declared to be a form.
+        age: seconds since it was signed.
+        sent_at: when the gateway received it, in milliseconds.
+        wrong: why it proves nothing; empty if it is genuine.
+    """
+
+    source: str
+    body: bytes
+    is_form: bool
+    age: int
+    sent_at: Json
+    wrong: str
+
+    @property
+    def payloads(self) -> list[Json] | None:
+        """The commands of its events, without those to ignore; None if it holds no events."""
+        if self.is_form:
+            try:
+                fields = parse_qs(self.body.decode(), keep_blank_values=True, strict_parsing=True)
+            except ValueError:
+                return None
+            body: Json = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+        else:
+            body = decoded(self.body)
+        if body is INVALID:
+            return None
+        if self.source == OWN_ROUTE:
+            return [body]
+        events: Json = [body]
+        if "each" in SOURCES[self.source]:
+            events = body.get("events") if isinstance(body, dict) else None
+            if not isinstance(events, list) or len(events) > 100:
+                return None
+        found = [one if isinstance(one, dict) else {} for one in events]
+        fields = SCHEMA["properties"]
+        return [{field: one.get(field) for field in fields} for one in found if one.get("status") != "open"]
+
+    def event(self) -> Json:
+        """What API Gateway makes of it."""
+        event = sample("webhook" if self.source == OWN_ROUTE else "source-zendesk")
+        event["requestContext"]["timeEpoch"] = self.sent_at
+        source = {"source": "no-source", "name": f"../{self.source}"}.get(self.wrong, self.source)
+        path, query = f"/webhooks/{source}", "a=%20b&a=c"
+        if self.source == "twilio" and not self.is_form:
+            query += f"&bodySHA256={sha256(self.body).hexdigest()}"
+        headers = self._proof(f"https://{event['requestContext']['domainName']}{path}?{query}")
+        name = max(headers)
+        body = self.body
+        match self.wrong:
+            case "missing":
+                del headers[name]
+            case "longer":
+                headers[name] += "x"
+            case "body":
+                body += b" "
+        content_type = "application/x-www-form-urlencoded" if self.is_form else "application/json"
+        return event | {
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": headers | {"content-type": content_type, "x-note": CANARY},
+            "pathParameters": {"source": source},
+            "body": base64.b64encode(body).decode(),
+            "isBase64Encoded": True,
+        }
+
+    def _proof(self, url: str) -> dict[str, str]:
+        """The headers that prove the source, made by other means than the function's."""
+        key = FOREIGN_KEY if self.wrong == "key" else KEY
+        at = time.time() - (400 if self.wrong == "old" else self.age)
+        match self.source:
+            case "standard" | "conversation-ended":
+                headers = signing.signed(self.body, key=STANDARD_KEYS[key], timestamp=str(int(at)))
+                return headers | {"webhook-signature": f"v1, v2,AAAA é {headers['webhook-signature']}"}
+            case "hmac":
+                timestamp = datetime.fromtimestamp(at, UTC).isoformat()
+                content = f"POST{url}".encode() + self.body + timestamp.encode()
+                return {"x-time": timestamp, "x-signature": f"v0={_digest(key.encode(), content)}"}
+            case "basic":
+                return {"Authorization": f"Basic {base64.b64encode(f'user:{key}'.encode()).decode()}"}
+            case "twilio":
+                # https://www.twilio.com/docs/usage/webhooks/webhooks-security
+                fields = parse_qsl(self.body.decode(), keep_blank_values=True) if self.is_form else []
+                content = (url + "".join(name + value for name, value in sorted(set(fields)))).encode()
+                return {"x-twilio-signature": _digest(key.encode(), content, "sha1")}
+        return {"Authorization": f"Bearer {key}"}
+
+
+def _digest(key: bytes, content: bytes, algorithm: str = "sha256") -> str:
+    return base64.b64encode(hmac.digest(key, content, algorithm)).decode()
+
+
+_events = st.builds(
+    lambda event, status: event | status,
+    mostly(whole_commands, damaged(commands)),
+    st.sampled_from([{}, {}, {"status": "open"}, {"status": CANARY}]),
+)
+
+
+@st.composite
+def _webhooks(draw: st.DrawFn) -> Webhook:
+    source = draw(st.sampled_from([OWN_ROUTE, *SOURCES]))
+    is_form = source != OWN_ROUTE and draw(st.integers(0, 2)) == 0
+    if is_form:
+        fields = [
+            (name.encode(errors="replace").decode(), str(value).encode(errors="replace").decode())
+            for name, value in (draw(_events) | {"note": CANARY}).items()
+        ]
+        body = urlencode(fields + draw(st.sampled_from([[], [], fields[:1]]))).encode()
+    else:
+        bodies: Any = _events
+        if "each" in SOURCES.get(source, ()):
+            several = st.fixed_dictionaries({"events": st.lists(_events, max_size=3)})
+            bodies = several | st.just({"events": [{}] * 101}) | anything
+        body = draw(mostly(bodies.map(json.dumps), json_texts(bodies))).encode(errors="surrogatepass")
+    wrong = ["missing", "longer", "key"] + (["source", "name"] if source != OWN_ROUTE else [])
+    if source in {OWN_ROUTE, "standard", "hmac"}:
+        wrong += ["old", "body"]
+    is_genuine = draw(st.integers(0, 3))
+    age, sent_at = draw(st.integers(-280, 280)), draw(milliseconds)
+    return Webhook(source, body, is_form, age, sent_at, "" if is_genuine else draw(st.sampled_from(wrong)))
+
+
+webhooks = _webhooks()
+
+_FUNCTIONS = (
+    *("abs", "avg", "contains", "join", "keys", "length", "map", "max", "max_by", "merge", "not_null"),
+    *("reverse", "sort", "sort_by", "starts_with", "sum", "to_array", "to_number", "to_string", "values"),
+    *("powertools_json", "powertools_base64", "powertools_base64_gzip", "from_unix", "from_unix_ms"),
+    *("e164", "replace", "split", "trim", "no_such_function"),
+)
+_FORMS = (
+    *("%s | %s", "[%s, %s]", "[%s, %s][]", "{a: %s, b: %s}", "%s || %s", "%s && %s", "(%s)[?%s]", "%s.%s"),
+    *("(%s)[*].[%s]", "(%s) == (%s)", "(%s) < (%s)", "!(%s) | %s", "map(&%s, %s)", "sort_by(%s, &%s)"),
+    *("join(%s, %s)", "merge(%s, %s)", "contains(%s, %s)", "split(%s, %s)", "e164(%s, %s)", "&%s | %s"),
+)
+_leaves = st.sampled_from(["a", "b", "@", '"é"', "'x'", f"'{CANARY}'", "`[1, [2]]`", "a[*]", "*", "[]"])
+
+
+def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds(lambda form, pair: form % pair, st.sampled_from(_FORMS), st.tuples(inner, inner)),
+        st.builds("{}({})".format, st.sampled_from(_FUNCTIONS), inner),
+        st.builds("({})[{}]".format, inner, st.sampled_from(["0", "-1", "::-1", "1:9:2", "*", "::0"])),
+        st.builds(lambda text, times: f"{'[' * times}{text}{']' * times}", inner, st.integers(2, 40)),
+    )
+
+
+_expressions = mostly(st.recursive(_leaves, _larger, max_leaves=4), beside(["a.b", "'x'", "a[?b]"]))
+_verify = mostly(st.just({"type": "token"}), damaged(st.just(SOURCES["hmac"]["verify"])))
+_declarations = st.fixed_dictionaries(
+    {
+        "keys": st.just([KEY]),
+        "verify": _verify,
+        "command": st.fixed_dictionaries(
+            {"flow_sid": st.just(f"'{FLOWS[0]}'"), "contact": _expressions},
+            optional={"conversation_id": _expressions, "occurred_at": _expressions},
+        ),
+    },
+    optional={
+        "preset": st.sampled_from(["zendesk", "salesforce"]),
+        "each": mostly(st.just("@"), _expressions),
+        "when": _expressions,
+    },
+)
+secrets = st.fixed_dictionaries(
+    {
+        "sources": st.dictionaries(
+            st.sampled_from([OWN_ROUTE, "a" * 33, f"{CANARY}.", ""]), damaged(_declarations), max_size=1
+        ).flatmap(lambda others: st.builds(lambda crm: others | {"crm": crm}, _declarations))
+    },
+    optional={"keys": st.lists(st.sampled_from([signing.KEY, CANARY]), max_size=2) | anything},
+)
+"""Webhook secrets; the source `crm` is mostly valid, and takes KEY as a bearer token."""
+
+_SIZE = 30_000
+bodies = anything | st.sampled_from(
+    [
+        [0] * _SIZE,
+        [{"a": 1, "b": CANARY}] * (_SIZE // 10),
+        {"a": base64.b64encode(gzip.compress(bytes(10**7))).decode(), "b": json.dumps([[CANARY]] * 999)},
+        {"a": '"\\' * _SIZE, "b": [CANARY] * 99},
+    ]
+)
+"""Bodies of webhooks for them, some of them large."""
