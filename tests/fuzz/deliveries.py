@@ -95,11 +95,11 @@ def command_of(payload: Any, times: Times = ()) -> tuple[Json, Times]:
     match payload:
         case {"requestContext": {"functionArn": str()}}:
             time, inner = instant(payload.get("timestamp")), payload.get("requestPayload")
-            return command_of(inner, (*times, time)) if time else (INVALID, ())
+            return command_of(inner, (time,)) if time else (INVALID, ())
         case {"detail-type": _}:
             time = instant(payload.get("time"))
             is_valid = time is not None or payload.get("time") is None
-            return (payload.get("detail"), (*times, time)) if is_valid else (INVALID, ())
+            return (payload.get("detail"), (time,) if time else times) if is_valid else (INVALID, ())
     return payload, times
 
 
