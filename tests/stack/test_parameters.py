@@ -88,49 +88,38 @@ def test_sweep_by_schedule_needs_flows() -> None:
     assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "SweepFlowSids"}, ""]}]}
 
 
-def readable(role: str, sid: str, arn: str, **parameters: str) -> bool:
-    """Whether a role may read the secret with this ARN, by this statement."""
-    resource = statements(role, **parameters).get(sid, {"Resource": []})["Resource"]
-    return any(fnmatchcase(arn, each) for each in ([resource] if isinstance(resource, str) else resource))
+SID = "AC0123456789abcdef0123456789ABCDEF"
+NAMES = {"a/b": True, "a/b-copy": False, "a/bc": False, "a": False, "x/a/b": False}
+FORMS = ["a/b", f"{SECRET}a/b", f"{SECRET}a/b-a1B2c3"]
+"""A name, the partial ARN that CDK has, and a full one."""
 
 
 @pytest.mark.parametrize(
-    ("role", "which"),
-    [("EndConversationRole", "Twilio"), ("EndConversationRole", "Webhook"), ("SweepRole", "Twilio")],
+    ("role", "sid", "parameter", "given", "names"),
+    [
+        *[("EndConversationRole", "ReadTwilioSecret", "TwilioSecretId", form, NAMES) for form in FORMS],
+        *[("EndConversationRole", "ReadWebhookSecret", "WebhookSecretId", form, NAMES) for form in FORMS],
+        *[("SweepRole", "ReadTwilioSecret", "TwilioSecretId", form, NAMES) for form in FORMS],
+        *[
+            (
+                role,
+                "ReadAccountSecrets",
+                "TwilioAccountSecretPrefix",
+                "x/",
+                {f"x/{SID}": True}
+                | dict.fromkeys([f"x/{SID}-backup", f"x/{SID[:-1]}", "x/keys", "x", f"y/x/{SID}"], False),
+            )
+            for role in ROLES
+        ],
+    ],
 )
-@pytest.mark.parametrize(
-    "given", ["a/b", f"{SECRET}a/b", f"{SECRET}a/b-a1B2c3"], ids=["name", "partial", "full"]
-)
-def test_secret_in_the_role(role: str, which: str, given: str) -> None:
-    """However a secret is named, the role may read it and no other."""
-    for name, is_readable in {
-        "a/b": True,
-        "a/b-copy": False,
-        "a/bc": False,
-        "a": False,
-        "x/a/b": False,
-    }.items():
-        secret = f"{SECRET}{name}-a1B2c3"
-        assert readable(role, f"Read{which}Secret", secret, **{f"{which}SecretId": given}) is is_readable, (
-            name
-        )
+def test_secrets_in_the_role(role: str, sid: str, parameter: str, given: str, names: dict[str, bool]) -> None:
+    """However a secret is named, and for accounts by prefix and SID, the role may read it and no other."""
+    resource = statements(role, **{parameter: given})[sid]["Resource"]
+    patterns = [resource] if isinstance(resource, str) else resource
 
-
-@pytest.mark.parametrize("role", ROLES)
-def test_accounts_secrets_in_the_role(role: str) -> None:
-    """With a prefix, the role may read the secrets named by it and an account's SID, and no other."""
-    sid = "AC0123456789abcdef0123456789ABCDEF"
-    for name, is_readable in {
-        f"twilio/{sid}": True,
-        f"twilio/{sid}-backup": False,
-        f"twilio/{sid[:-1]}": False,
-        "twilio/webhook-keys": False,
-        "twilio": False,
-        f"other/twilio/{sid}": False,
-    }.items():
-        secret = f"{SECRET}{name}-a1B2c3"
-        given = readable(role, "ReadAccountSecrets", secret, TwilioAccountSecretPrefix="twilio/")
-        assert given is is_readable, name
+    for name, is_readable in names.items():
+        assert any(fnmatchcase(f"{SECRET}{name}-a1B2c3", each) for each in patterns) is is_readable, name
 
 
 @pytest.mark.parametrize("role", ROLES)

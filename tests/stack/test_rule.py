@@ -47,9 +47,7 @@ class Stack:
     def _client(self, service: str) -> Any:
         return boto3.client(service, endpoint_url=self.around.aws.url)  # type: ignore[call-overload]
 
-    def put_event(
-        self, detail: dict[str, Any], source: str = "end-conversation", kind: str = "EndConversation"
-    ) -> None:
+    def put_event(self, source: str, kind: str, detail: dict[str, Any]) -> None:
         """What a caller does, with boto3."""
         entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
         assert self._client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
@@ -64,13 +62,10 @@ class Stack:
             Endpoint=topic.rpartition(":")[0].replace(":sns:", ":sqs:") + ":" + arns[name],
         )
 
-    def messages(self, queue: str = "Queue") -> list[Any]:
-        """The messages in a queue of the template."""
+    def messages(self) -> list[Any]:
+        """The messages in the queue."""
         received: dict[str, Any] = self._client("sqs").receive_message(
-            QueueUrl=self.urls[queue],
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-            MaxNumberOfMessages=10,
+            QueueUrl=self.urls["Queue"], MessageSystemAttributeNames=["All"], MaxNumberOfMessages=10
         )
         return received.get("Messages", [])
 
@@ -87,48 +82,36 @@ def stack(around: StandIns, function: Function, environment: pytest.MonkeyPatch)
     environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
     for name, value in around.environment.items():
         environment.setenv(name, value)
-    made = Stack(around)
-    environment.setenv("DEAD_LETTER_QUEUE_URL", made.urls["DeadLetterQueue"])
     app._service.cache_clear()
     aws._clients.cache_clear()
-    return made
+    return Stack(around)
 
 
 def test_event_ends_an_execution(stack: Stack, around: StandIns, function: Function) -> None:
     """An event that the rule matches arrives in the queue, and its message ends the Execution."""
     execution = around.studio.seed(FLOW_SID)
 
-    stack.put_event({"flow_sid": FLOW_SID, "execution_sid": execution.sid})
+    stack.put_event(
+        "end-conversation", "EndConversation", {"flow_sid": FLOW_SID, "execution_sid": execution.sid}
+    )
     answer = function(batch(stack.messages()))
 
     assert answer == {"batchItemFailures": []}
     assert around.studio.executions.get(FLOW_SID, execution.sid).status == "ended"
 
 
-def test_event_that_can_never_succeed(stack: Stack, function: Function) -> None:
-    """A command that is refused moves to the dead-letter queue of the stack at once, with its code."""
-    stack.put_event({"flow_sid": FLOW_SID})
-
-    answer = function(batch(stack.messages()))
-    (dead_letter,) = stack.messages("DeadLetterQueue")
-
-    assert answer == {"batchItemFailures": []}
-    assert dead_letter["MessageAttributes"]["code"]["StringValue"] == "invalid_request"
-    assert json.loads(dead_letter["Body"])["detail"] == {"flow_sid": FLOW_SID}
-
-
 @pytest.mark.parametrize(
-    "event",
+    ("source", "kind"),
     [
-        {"source": "somebody.else"},
-        {"kind": "ConversationEnded"},
-        {"kind": "ConversationNotEnded"},
-        {"kind": "SweepFinished"},
+        ("somebody.else", "EndConversation"),
+        ("end-conversation", "ConversationEnded"),
+        ("end-conversation", "ConversationNotEnded"),
+        ("end-conversation", "SweepFinished"),
     ],
 )
-def test_events_that_are_no_commands(event: dict[str, str], stack: Stack) -> None:
+def test_events_that_are_no_commands(source: str, kind: str, stack: Stack) -> None:
     """Another source's events, and our own outcomes on the same bus, stay away from the queue."""
-    stack.put_event({"flow_sid": FLOW_SID}, **event)
+    stack.put_event(source, kind, {"flow_sid": FLOW_SID})
 
     assert stack.messages() == []
 
@@ -136,7 +119,7 @@ def test_events_that_are_no_commands(event: dict[str, str], stack: Stack) -> Non
 def test_stages_do_not_share_events(stack: Stack) -> None:
     """Two stages, deployed as docs/examples/deploy.toml has them, share no events and no secrets."""
     production, staging = (Stack(stack.around, name, **parameters) for name, parameters in STAGES.items())
-    stack.put_event({"flow_sid": FLOW_SID}, source=STAGES["staging"]["EventSource"])
+    stack.put_event(STAGES["staging"]["EventSource"], "EndConversation", {"flow_sid": FLOW_SID})
 
     assert (len(production.messages()), len(staging.messages())) == (0, 1)
     for name in ("TwilioSecretId", "WebhookSecretId", "EventSource"):
@@ -157,16 +140,3 @@ def test_topic_sends_to_the_queue(stack: Stack) -> None:
     assert subscription["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     }
-
-
-def test_queue_gives_up_after_its_receives(stack: Stack) -> None:
-    """SQS moves a message of the queue to the dead-letter queue after MaxReceiveCount tries."""
-    attributes = stack._client("sqs").get_queue_attributes(
-        QueueUrl=stack.urls["Queue"], AttributeNames=["RedrivePolicy"]
-    )["Attributes"]
-    policy = json.loads(attributes["RedrivePolicy"])
-
-    assert str(policy["maxReceiveCount"]) == "100"
-    assert (
-        policy["deadLetterTargetArn"].rpartition(":")[2] == stack.urls["DeadLetterQueue"].rpartition("/")[2]
-    )

@@ -49,7 +49,7 @@ def test_queue_s_numbers() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("Queue.RedrivePolicy.deadLetterTargetArn", arn("DeadLetterQueue")),
+        ("Queue.RedrivePolicy", {"deadLetterTargetArn": arn("DeadLetterQueue"), "maxReceiveCount": "100"}),
         ("Rule.Targets.0.DeadLetterConfig.Arn", arn("DeadLetterQueue")),
         ("Rule.Targets.0.RetryPolicy.MaximumEventAgeInSeconds", 24 * HOUR),
         (f"{FUNCTION}.Environment.Variables.QUEUE_URL", {"Ref": "Queue"}),
