@@ -31,6 +31,7 @@ class Command:
     contact: str | None
     occurred_at: datetime | None
     account_sid: str = ACCOUNT_SID
+    dry_run: bool = False
 
 
 class Seeded(NamedTuple):
@@ -50,11 +51,7 @@ def commands(event: object) -> Iterator[Command]:
     """Every command in it that names an Execution or a contact, also if the event is to be refused."""
     match event:
         case {"flow_sid": str(flow_sid), **fields} if is_sid("FW", flow_sid):
-            sid, contact = fields.get("execution_sid"), fields.get("contact")
-            sid = sid if isinstance(sid, str) and is_sid("FN", sid) else None
-            contact = contact if isinstance(contact, str) else None
-            if sid or contact:
-                yield Command(flow_sid, sid, contact, _instant(fields.get("occurred_at")), _account(fields))
+            yield from _of_command(flow_sid, fields)
         case {"pathParameters": {"source": str(source)}, "body": str(_)}:
             yield from _of_source(source, event)
         case {"isBase64Encoded": True, "body": str(body)}:
@@ -68,6 +65,17 @@ def commands(event: object) -> Iterator[Command]:
                 yield from commands(value)
         case str():
             yield from _read(event)
+
+
+def _of_command(flow_sid: str, fields: dict[Any, Any]) -> Iterator[Command]:
+    """One for each address of a contact."""
+    sid, contact = fields.get("execution_sid"), fields.get("contact")
+    sid = sid if isinstance(sid, str) and is_sid("FN", sid) else None
+    given = _instant(fields.get("occurred_at")), _account(fields), fields.get("dry_run") is True
+    for one in contact if isinstance(contact, list) else [contact]:
+        address = one if isinstance(one, str) else None
+        if sid or address:
+            yield Command(flow_sid, sid, address, *given)
 
 
 def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 -- an event is any JSON
@@ -132,10 +140,12 @@ def seed(studio: Studio, event: object) -> Seeded:
                 "+15005550006",
                 occurred_at - timedelta(hours=1),
             )
-            if execution not in seeded.to_end:
-                seeded.to_end.append(execution)
+            executions = seeded.to_stay if command.dry_run else seeded.to_end
+            if execution not in executions:
+                executions.append(execution)
         elif command.contact:
-            _seed_contact(studio, command.flow_sid, command.contact, occurred_at, seeded)
+            touched = Seeded(seeded.to_stay, seeded.to_stay) if command.dry_run else seeded
+            _seed_contact(studio, command.flow_sid, command.contact, occurred_at, touched)
     return seeded
 
 

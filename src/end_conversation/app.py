@@ -12,7 +12,7 @@ from end_conversation.errors import EndConversationError
 from end_conversation.invocation import Invocation
 from end_conversation.observability import metrics_of
 from end_conversation.service import Service
-from end_conversation.triggers import direct, eventbridge, http_api, sqs
+from end_conversation.triggers import direct, envelope, eventbridge, http_api, sqs
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -44,14 +44,14 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
 
 
 def _trigger(event: Any) -> str:  # noqa: ANN401 - as above
-    if direct.is_failure_record(event):
+    if envelope.is_invocation_record(event):
         return "direct"
     match event:
         case {"requestContext": _}:
             return http_api.trigger_of(event)
         case {"Records": [*records]} if sqs.is_batch(records):
             return "sqs"
-    return "eventbridge" if eventbridge.is_event(event) else "direct"
+    return "eventbridge" if envelope.is_eventbridge_event(event) else "direct"
 
 
 @cache

@@ -23,29 +23,32 @@ _DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d))", re.ASCII
 )
 _LEAP_SECOND = "60"
+_OLDEST_TIME = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A valid command: it names either an Execution or a contact.
+    """A valid command: it names either an Execution or a contact's addresses.
 
     Attributes:
         flow_sid: `FW` and 32 hexadecimal digits.
         execution_sid: `FN` and 32 hexadecimal digits; None if a contact is named.
-        contact: channel address; never log it.
+        contacts: channel addresses, each once; never log them. Empty if an Execution is named.
         occurred_at: when the conversation ended, in UTC; with a contact, later Executions are not ended.
         account_sid: the Twilio account of the Flow; None: the default one.
         conversation_id: the caller's own id, for logs and outcome events.
         reason: for logs.
+        dry_run: end nothing, and say what would be ended.
     """
 
     flow_sid: str
     execution_sid: str | None
-    contact: str | None = field(repr=False)
+    contacts: tuple[str, ...] = field(repr=False)
     occurred_at: datetime
     account_sid: str | None = None
     conversation_id: str | None = None
     reason: str | None = None
+    dry_run: bool = False
 
     @classmethod
     def parse(cls, payload: object, sent_at: datetime | None = None) -> Command:
@@ -53,7 +56,7 @@ class Command:
 
         Args:
             payload: the decoded JSON.
-            sent_at: the trigger's own time, if it has one; `occurred_at` is never later.
+            sent_at: the earliest of the trigger's own times, if it has any; `occurred_at` is never later.
 
         Raises:
             InvalidRequest: names each invalid field, never its value.
@@ -63,24 +66,33 @@ class Command:
             error = FieldError("execution_sid", "or contact must be given, and not both")
             raise InvalidRequest.of_fields(error)
         now = datetime.now(UTC)
-        latest = min(sent_at or now, now)
-        occurred_at = given.pop("occurred_at")
-        return cls(**given, occurred_at=min(parse_date_time(occurred_at), latest) if occurred_at else latest)
+        latest = earliest(sent_at, now) or now
+        occurred_at, contact = given.pop("occurred_at"), given.pop("contact")
+        contacts = [contact] if isinstance(contact, str) else contact or ()
+        given |= {
+            "contacts": tuple(dict.fromkeys(contacts)),
+            "occurred_at": min(parse_date_time(occurred_at), latest) if occurred_at else latest,
+            "dry_run": bool(given["dry_run"]),
+        }
+        return cls(**given)
 
-    def log_fields(self) -> dict[str, str | None]:
-        """What log lines have of it: never the contact."""
+    def log_fields(self) -> dict[str, Any]:
+        """What log lines have of it: never a contact."""
         return {
             "flow_sid": self.flow_sid,
             "execution_sid": self.execution_sid,
             "account_sid": self.account_sid,
             "conversation_id": self.conversation_id,
             "reason": self.reason,
+            "dry_run": self.dry_run or None,
         }
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """The command as JSON, with `occurred_at` resolved."""
-        given = {name: getattr(self, name) for name in SCHEMA["properties"]}
-        given["occurred_at"] = format_date_time(self.occurred_at)
+        given = self.log_fields() | {
+            "contact": self.contacts[0] if len(self.contacts) == 1 else list(self.contacts) or None,
+            "occurred_at": format_date_time(self.occurred_at),
+        }
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -121,6 +133,15 @@ def parse_date_time(value: object) -> datetime:
 def format_date_time(instant: datetime) -> str:
     """A UTC time as an RFC 3339 date-time."""
     return instant.isoformat().replace("+00:00", "Z")
+
+
+def earliest(*times: datetime | None) -> datetime | None:
+    """The earliest of a trigger's own times, None if there is none.
+
+    One before 2020 is no time: `sam local` has seconds where API Gateway has milliseconds
+    (https://github.com/aws/aws-sam-cli/issues/9279), and default payloads have 1970.
+    """
+    return min((time for time in times if time is not None and time >= _OLDEST_TIME), default=None)
 
 
 def from_milliseconds(value: object) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -32,9 +33,26 @@ class EndConversationError(Exception):
 
 
 class InternalError(EndConversationError):
-    """A defect; the log has the details."""
+    """A defect; the log has the details.
+
+    Attributes:
+        frames: files and lines that an unexpected exception passed.
+    """
 
     code = "internal_error"
+    frames: list[str] | None = None
+
+    @classmethod
+    def of(cls, defect: Exception) -> InternalError:
+        """An unexpected exception, without its message, which may contain anything."""
+        error = cls(f"unexpected {type(defect).__name__}")
+        error.frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
+        return error
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where the exception came from."""
+        return {"frames": self.frames}
 
 
 class ConfigurationError(InternalError):

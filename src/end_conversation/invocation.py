@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from end_conversation.twilio.account import Retries
 
 NOT_ENDED = "conversation_not_ended"
+DRY_RUN = "dry_run"
 
 MAX_LOGGED_RETRIES = 10
 """Failed attempts in one log line."""
@@ -33,7 +33,7 @@ class Request(NamedTuple):
 
     Attributes:
         payload: the decoded JSON.
-        sent_at: the trigger's own time, if it has one.
+        sent_at: the earliest of the trigger's own times, if it has any.
     """
 
     payload: object
@@ -95,26 +95,24 @@ class Invocation:
             with self.reporting(fields, retries=retries):
                 command = Command.parse(*load())
                 fields |= command.log_fields()
-                each = self.service.end_conversation(command, self.deadline, retries)
+                outcome = self.service.end_conversation(command, self.deadline, retries)
         except EndConversationError as error:
             return Outcome(command, error=error)
-        outcome = Outcome.of(command, each)
-        ended = len(outcome.executions) - outcome.already_ended
-        fields |= {"ended": ended, "already_ended": outcome.already_ended}
-        if ended:
-            count("ExecutionsEnded", ended)
-        if outcome.already_ended:
-            count("ExecutionsAlreadyEnded", outcome.already_ended)
-        if command.execution_sid is None:
-            fields["execution_sids"] = [execution.sid for execution in outcome.executions]
+        if not command.dry_run:
+            _count(outcome)
+        fields |= _facts(command, outcome)
         for one in outcome.failed:
             self.report(one.error, fields | {"execution_sid": one.sid, "retries": one.retries})
         if outcome.error is None:
-            logger.info("conversation_ended", extra=self.log_fields(fields | {"retries": retries}))
+            ended = "conversation_ended" if outcome.nothing_found is None else "nothing_to_end"
+            message = DRY_RUN if command.dry_run else ended
+            logger.info(message, extra=self.log_fields(fields | {"retries": retries}))
         return outcome
 
     def publish_later(self, outcome: Outcome, source: str | None = None) -> None:
-        """Publish an outcome at the end of the invocation."""
+        """Publish an outcome at the end of the invocation; a dry run has none."""
+        if outcome.is_dry_run:
+            return
         detail_type, detail = outcome.event()
         detail |= {"trigger": self.trigger, "source": source}
         self.publish_event_later(
@@ -147,15 +145,14 @@ class Invocation:
             self.report(error, fields | {"retries": retries or []}, message)
             raise
         except Exception as defect:  # noqa: BLE001 - becomes a response; one record must not fail the others
-            # An unexpected exception's message may contain anything; its location says enough.
-            frames = [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(defect.__traceback__)]
-            unexpected = InternalError(f"unexpected {type(defect).__name__}")
-            self.report(unexpected, fields | {"frames": frames}, message)
+            self.report(InternalError.of(defect), fields, message)
             raise InternalError("the function has a defect; its log has the details") from None
 
     def report(self, error: EndConversationError, fields: dict[str, Any], message: str = NOT_ENDED) -> None:
-        """Log and count a failure."""
-        if error.metric:
+        """Log a failure, and count it unless it is that of a dry run."""
+        if fields.get("dry_run"):
+            message = DRY_RUN
+        elif error.metric:
             count(error.metric)
         log = logger.warning if error.permanent else logger.error
         log(message, extra=self.log_fields(fields | {"code": error.code, "detail": str(error)} | error.facts))
@@ -165,3 +162,28 @@ class Invocation:
         fields = {"trigger": self.trigger, "function_request_id": self._request_id} | fields
         fields["retries"] = fields.get("retries", [])[:MAX_LOGGED_RETRIES] or None
         return {key: value for key, value in fields.items() if value is not None}
+
+
+def _count(outcome: Outcome) -> None:
+    ended = len(outcome.executions) - outcome.already_ended
+    if ended:
+        count("ExecutionsEnded", ended)
+    if outcome.already_ended:
+        count("ExecutionsAlreadyEnded", outcome.already_ended)
+    if outcome.nothing_found is not None:
+        count("NothingToEnd")
+        if outcome.nothing_found.is_near_miss:
+            count("NearMisses")
+
+
+def _facts(command: Command, outcome: Outcome) -> dict[str, Any]:
+    """What the log line says of the outcome."""
+    facts: dict[str, Any] = {}
+    if outcome.nothing_found is not None:
+        facts = {"active": outcome.nothing_found.active, "near": outcome.near or None}
+    elif command.contacts:
+        facts = {"execution_sids": [execution.sid for execution in outcome.executions]}
+    if command.dry_run:
+        return facts | {"would_end": sum(execution.status == "active" for execution in outcome.executions)}
+    ended = len(outcome.executions) - outcome.already_ended
+    return facts | {"ended": ended, "already_ended": outcome.already_ended}

@@ -62,29 +62,44 @@ def _metrics_of(trigger: str) -> EphemeralMetrics:
     return EphemeralMetrics(namespace=NAMESPACE, service=SERVICE, default_dimensions={"trigger": trigger})
 
 
-_current = _metrics_of("direct")
+_current: EphemeralMetrics | None = None
 
 
 @contextmanager
 def metrics_of(trigger: str) -> Iterator[None]:
     """Collect the metrics of one invocation by this trigger, and print them at the end in any case."""
     global _current  # noqa: PLW0603 - one invocation at a time, see above
-    _current = _metrics_of(trigger)
+    _current = metrics = _metrics_of(trigger)
     try:
         yield
     finally:
         with _lock:
-            if _current.metric_set:
-                _current.flush_metrics()
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+
+@contextmanager
+def without_metrics() -> Iterator[None]:
+    """Collect no metrics meanwhile."""
+    global _current  # noqa: PLW0603 - as above
+    metrics, _current = _current, None
+    try:
+        yield
+    finally:
+        _current = metrics
 
 
 def count(metric: str, value: int = 1) -> None:
     """Add to a metric of the unit Count."""
-    with _lock:
-        _current.add_metric(metric, "Count", value)
+    _add(metric, "Count", value)
 
 
 def observe_milliseconds(metric: str, value: float) -> None:
     """Add one value to a metric of the unit Milliseconds."""
+    _add(metric, "Milliseconds", value)
+
+
+def _add(metric: str, unit: str, value: float) -> None:
     with _lock:
-        _current.add_metric(metric, "Milliseconds", value)
+        if _current is not None:
+            _current.add_metric(metric, unit, value)

@@ -12,10 +12,27 @@ if TYPE_CHECKING:
     from end_conversation.command import Command
     from end_conversation.errors import EndConversationError
     from end_conversation.twilio.account import Retries
-    from end_conversation.twilio.studio import EndedExecution
+    from end_conversation.twilio.studio import Execution
 
 MAX_IN_EVENT = 1000
 """Executions of each kind in an outcome event: 62 bytes each, half of an entry's 256 KB together."""
+
+
+class NothingFound(NamedTuple):
+    """No active Execution is the contact's: it may be over already, or the address may not be Studio's.
+
+    Attributes:
+        active: how many active Executions of the Flow were looked at.
+        near: how they are close to what was looked for: `channel`, `digits`, `later`; docs/calling.md.
+    """
+
+    active: int
+    near: tuple[str, ...]
+
+    @property
+    def is_near_miss(self) -> bool:
+        """Whether the sender's mapping may be wrong."""
+        return bool({"channel", "digits"}.intersection(self.near))
 
 
 class FailedExecution(NamedTuple):
@@ -38,26 +55,38 @@ class Outcome:
 
     Attributes:
         command: the command; None if it was invalid.
-        executions: the Executions that have ended.
+        executions: the Executions that have ended; of a dry run, those that it would end.
         failed: those that may still be active.
+        nothing_found: set if the contact has nothing to end.
         error: why the command failed, if it did; the most serious of several failures.
     """
 
     command: Command | None
-    executions: tuple[EndedExecution, ...] = ()
+    executions: tuple[Execution, ...] = ()
     failed: tuple[FailedExecution, ...] = ()
+    nothing_found: NothingFound | None = None
     error: EndConversationError | None = None
 
     @classmethod
-    def of(cls, command: Command, each: list[EndedExecution | FailedExecution]) -> Outcome:
+    def of(cls, command: Command, each: list[Execution | FailedExecution]) -> Outcome:
         """The outcome of a command, from that of each Execution."""
         failed = tuple(one for one in each if isinstance(one, FailedExecution))
         return cls(
             command,
             tuple(one for one in each if not isinstance(one, FailedExecution)),
             failed,
-            max((one.error for one in failed), key=severity, default=None),
+            error=max((one.error for one in failed), key=severity, default=None),
         )
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing was to be ended."""
+        return self.command is not None and self.command.dry_run
+
+    @property
+    def near(self) -> list[str]:
+        """Of a contact with nothing to end: how active Executions are close to it."""
+        return list(self.nothing_found.near) if self.nothing_found else []
 
     @property
     def already_ended(self) -> int:
@@ -75,20 +104,25 @@ class Outcome:
         return self.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """The ended Executions, as in the result; docs/calling.md describes it."""
+        """The Executions, as in the result; docs/calling.md describes it."""
         if self.command is None:
             return {}
-        account = {"account_sid": self.command.account_sid} if self.command.account_sid else {}
-        executions = [
-            {
-                "sid": execution.sid,
-                "status": "ended",
-                "date_created": execution.date_created,
-                "date_updated": execution.date_updated,
-            }
-            for execution in self.executions
-        ]
-        return {"flow_sid": self.command.flow_sid, **account, "executions": executions}
+        result = {
+            "flow_sid": self.command.flow_sid,
+            "account_sid": self.command.account_sid,
+            "dry_run": self.command.dry_run or None,
+            "executions": [
+                {
+                    "sid": execution.sid,
+                    "status": execution.status,
+                    "date_created": execution.date_created,
+                    "date_updated": execution.date_updated,
+                }
+                for execution in self.executions
+            ],
+            "near": self.near or None,
+        }
+        return {name: value for name, value in result.items() if value is not None}
 
     def failures(self) -> list[dict[str, str]]:
         """The Executions that were not ended, with the code of each."""
@@ -106,6 +140,7 @@ class Outcome:
                 "executions": [{"sid": one.sid, "status": "ended"} for one in self.executions[:MAX_IN_EVENT]],
                 "already_ended": self.already_ended,
                 "failed": self.failures()[:MAX_IN_EVENT] or None,
+                "near": self.near or None,
             }
             if self.error is not None and command.execution_sid is not None:
                 detail["failed"] = [{"sid": command.execution_sid, "code": self.error.code}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,10 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
         elif error.value is None:
             yield FieldError(field, "is required")
         elif error.rule == "type":
-            # Where null is allowed, it comes last.
-            kind = (
-                error.rule_definition if isinstance(error.rule_definition, str) else error.rule_definition[0]
-            )
-            yield FieldError(field, f"must be {'an' if kind[0] in 'aeio' else 'a'} {kind}")
+            types = error.rule_definition
+            kinds = [types] if isinstance(types, str) else [kind for kind in types if kind != "null"]
+            names = [f"{'an' if kind[0] in 'aeio' else 'a'} {kind}" for kind in kinds]
+            yield FieldError(field, f"must be {' or '.join(names)}")
         elif error.rule == "format":
             yield FieldError(field, "must be an RFC 3339 date-time with a time zone")
         else:
@@ -66,9 +66,9 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
 
 
 def _is_unicode(value: object) -> bool:
-    """Whether a string can be encoded as UTF-8: JSON escapes can produce lone surrogates."""
+    """Whether JSON can be encoded as UTF-8: its escapes can produce lone surrogates."""
     try:
-        str(value).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -12,15 +12,15 @@ from end_conversation.errors import (
     ExecutionNotFound,
     FlowNotAllowed,
 )
-from end_conversation.outcome import FailedExecution
+from end_conversation.outcome import FailedExecution, NothingFound, Outcome
 from end_conversation.twilio.account import CONCURRENCY
 from end_conversation.twilio.accounts import Accounts
 from end_conversation.twilio.listing import Flow, Listings
-from end_conversation.twilio.studio import EndedExecution, end
+from end_conversation.twilio.studio import Execution, end, look_up
 from end_conversation.twilio.transport import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from end_conversation.command import Command
     from end_conversation.deadline import Deadline
@@ -81,50 +81,56 @@ class Service:
         self.check_allowed(command.flow_sid)
         self.accounts.check_allowed(command.account_sid, deadline)
 
-    def end_conversation(
-        self, command: Command, deadline: Deadline, retries: Retries
-    ) -> list[EndedExecution | FailedExecution]:
+    def end_conversation(self, command: Command, deadline: Deadline, retries: Retries) -> Outcome:
         """End the command's Execution, or its contact's active ones that began before `occurred_at`.
 
         Args:
-            command: what to end.
+            command: what to end; a dry run only looks it up.
             deadline: when the answer is due.
             retries: receives the failed attempts before another one.
 
         Raises:
             RequestRejected: before any request to Twilio.
-            EndConversationError: nothing was ended; if a contact has several Executions, the outcomes
-                say which failed.
+            EndConversationError: nothing was ended; if a contact has several Executions, the outcome says
+                which failed.
         """
         self.check_allowed(command.flow_sid)
         account = self.accounts.get(command.account_sid, deadline)
+        act = look_up if command.dry_run else end
         if command.execution_sid is not None:
-            return [end(account, command.flow_sid, command.execution_sid, deadline, retries)]
+            return Outcome(
+                command, (act(account, command.flow_sid, command.execution_sid, deadline, retries),)
+            )
         flow = Flow(account, command.flow_sid)
-        found = self._listings.find(flow, [str(command.contact)], command.occurred_at, deadline, retries)
-        sids = [execution.sid for execution in found.executions]
-        return end_each(account, command.flow_sid, sids, deadline, retries)
+        found = self._listings.find(flow, command.contacts, command.occurred_at, deadline, retries)
+        each = _each(act, flow, [one.sid for one in found.executions], deadline, retries)
+        if command.dry_run:
+            # What has ended since the listing would not be ended.
+            each = [one for one in each if isinstance(one, FailedExecution) or one.status == "active"]
+        if not found.executions or (command.dry_run and not each):
+            return Outcome(command, nothing_found=NothingFound(found.active, found.near))
+        return Outcome.of(command, each)
 
 
-def end_each(
-    account: Account,
-    flow_sid: str,
+def _each(
+    act: Callable[[Account, str, str, Deadline, Retries], Execution],
+    flow: Flow,
     sids: Iterable[str],
     deadline: Deadline,
     retries: Retries,
-) -> list[EndedExecution | FailedExecution]:
-    """End Executions concurrently; those that no longer exist (404) are left out."""
+) -> list[Execution | FailedExecution]:
+    """End or look up Executions concurrently; those that no longer exist (404) are left out."""
 
-    def end_one(sid: str) -> EndedExecution | FailedExecution | None:
+    def one(sid: str) -> Execution | FailedExecution | None:
         own: Retries = []
         try:
-            ended = end(account, flow_sid, sid, deadline, own)
+            execution = act(flow.account, flow.sid, sid, deadline, own)
         except ExecutionNotFound:
             return None
         except EndConversationError as error:
             return FailedExecution(sid, error, own)
         retries.extend(own)
-        return ended
+        return execution
 
     with ThreadPoolExecutor(CONCURRENCY) as threads:
-        return [outcome for outcome in threads.map(end_one, sids) if outcome is not None]
+        return [outcome for outcome in threads.map(one, sids) if outcome is not None]

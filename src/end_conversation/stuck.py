@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from end_conversation.deadline import Deadline
 from end_conversation.errors import (
@@ -26,7 +25,7 @@ from end_conversation.errors import (
 from end_conversation.observability import count, logger
 from end_conversation.schema import compiled
 from end_conversation.twilio.account import TRY_TIMEOUT
-from end_conversation.twilio.listing import Flow, Item, read
+from end_conversation.twilio.listing import ActiveExecution, Flow, Item, read
 from end_conversation.twilio.studio import end
 
 if TYPE_CHECKING:
@@ -39,6 +38,12 @@ CONCURRENCY = 20
 """Executions that are ended concurrently, unless Twilio throttles."""
 
 DEFAULT_MINUTES = "1440"
+
+OLDEST = 10
+"""Executions of each Flow that a dry run lists."""
+
+MAX_OLDEST_IN_EVENT = 1000
+"""Of all Flows together, in an outcome event: 90 bytes each, and 256 KB for all."""
 
 _check = compiled(json.loads(Path(__file__).with_name("sweep.schema.json").read_bytes()))
 
@@ -69,7 +74,7 @@ class Sweep:
             InvalidRequest: the input is invalid, or neither it nor the environment names a Flow.
             ConfigurationError: the environment is invalid.
         """
-        given = _check(event)
+        given = _check({} if _is_default_payload(event) else event)
         default = _defaults(environ)
         flow_sids = given["flow_sids"] or default["flow_sids"]
         if not flow_sids:
@@ -106,6 +111,7 @@ class Sweeper:
         self._invocation = invocation
         self._account = service.accounts.get(sweep.account_sid, invocation.deadline)
         self._found: dict[str, list[str]] = {}
+        self._oldest: dict[str, list[ActiveExecution]] = {}
         self._unlisted: dict[str, EndConversationError] = {}
         self._tally: Counter[tuple[str, str]] = Counter()
         # Start nothing that could not finish: reserve the time of one try, or a quarter of what is left.
@@ -150,31 +156,18 @@ class Sweeper:
         except EndConversationError as error:
             self._unlisted[flow_sid] = error
         except Exception as defect:  # noqa: BLE001 - a defect costs this Flow only; its text may contain anything
-            self._unlisted[flow_sid] = InternalError(f"unexpected {type(defect).__name__}")
+            self._unlisted[flow_sid] = InternalError.of(defect)
         # What was found before a failure is kept.
-        self._found[flow_sid] = sorted(found, key=found.__getitem__)
+        self._found[flow_sid] = sids = sorted(found, key=found.__getitem__)
+        self._oldest[flow_sid] = [ActiveExecution(sid, found[sid]) for sid in sids[:OLDEST]]
 
     def _end(self, pending: list[Stuck]) -> None:
-        """End what is pending; repeat what Twilio throttled while there is time."""
         with ThreadPoolExecutor(CONCURRENCY) as threads:
-            while pending:
-                throttled: dict[Stuck, TwilioThrottled] = {}
-                for one, outcome in zip(pending, threads.map(self._end_one, pending), strict=True):
-                    if isinstance(outcome, TwilioThrottled):
-                        throttled[one] = outcome
-                    else:
-                        self._tally[one.flow_sid, outcome] += 1
-                pending = list(throttled)
-                wait = max((error.retry_after or 1 for error in throttled.values()), default=0)
-                if wait >= self._stop.remaining():
-                    break
-                time.sleep(wait)
-        for one in pending:
-            self._tally[one.flow_sid, "failed"] += 1
-            self._invocation.report(throttled[one], self._fields(*one))
+            for one, outcome in zip(pending, threads.map(self._end_one, pending), strict=True):
+                self._tally[one.flow_sid, outcome] += 1
 
-    def _end_one(self, one: Stuck) -> TwilioThrottled | str:
-        """The outcome: ended, failed, left for the next run, or throttled."""
+    def _end_one(self, one: Stuck) -> Literal["ended", "failed", "left"]:
+        """The outcome; what is left is for the next run."""
         if not self._stop.remaining():
             return "left"
         retries: Retries = []
@@ -183,13 +176,14 @@ class Sweeper:
         except ExecutionNotFound:
             # An Execution that no longer exists counts as ended.
             return "ended"
-        except TwilioThrottled as error:
-            return error
         except EndConversationError as error:
+            if isinstance(error, TwilioThrottled):
+                # Until then every other request would be refused, too.
+                self._stop = Deadline(0)
             self._invocation.report(error, self._fields(*one, retries=retries))
             return "failed"
         except Exception as defect:  # noqa: BLE001 - a defect costs this Execution only, as above
-            self._invocation.report(InternalError(f"unexpected {type(defect).__name__}"), self._fields(*one))
+            self._invocation.report(InternalError.of(defect), self._fields(*one, retries=retries))
             return "failed"
         count("ExecutionsAlreadyEnded" if ended.already_ended else "ExecutionsEnded")
         self._log("execution_ended", self._fields(*one, retries=retries))
@@ -207,6 +201,10 @@ class Sweeper:
             if error := self._unlisted.get(flow_sid):
                 flow["error"] = error.code
             self._log("flow_swept", self._fields(**flow, dry_run=self._sweep.dry_run))
+            if self._sweep.dry_run:
+                flow["oldest"] = [
+                    {"sid": one.sid, "date_created": one.date_created} for one in self._oldest[flow_sid]
+                ]
             flows.append(flow)
         account = {"account_sid": self._sweep.account_sid} if self._sweep.account_sid else {}
         return {"dry_run": self._sweep.dry_run, "complete": complete, **account, "flows": flows}
@@ -217,6 +215,26 @@ class Sweeper:
 
     def _log(self, message: str, fields: dict[str, Any]) -> None:
         logger.info(message, extra=self._invocation.log_fields(fields))
+
+
+def event_detail(result: dict[str, Any]) -> dict[str, Any]:
+    """The result as the detail of an outcome event: the same, in a limited size."""
+    listed = MAX_OLDEST_IN_EVENT // len(result["flows"])
+    flows = [
+        flow | {"oldest": flow["oldest"][:listed]} if "oldest" in flow else flow for flow in result["flows"]
+    ]
+    return result | {"flows": flows}
+
+
+def _is_default_payload(event: object) -> bool:
+    """Whether this is what EventBridge and its Scheduler send where a schedule has no input.
+
+    https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
+    """
+    match event:
+        case {"source": "aws.events" | "aws.scheduler", "detail-type": "Scheduled Event"}:
+            return True
+    return False
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from end_conversation.invocation import Invocation
-from end_conversation.observability import metrics_of
+from end_conversation.observability import metrics_of, without_metrics
 from end_conversation.service import Service
-from end_conversation.stuck import CONCURRENCY, Sweep, Sweeper
+from end_conversation.stuck import CONCURRENCY, Sweep, Sweeper, event_detail
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -27,9 +28,12 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
     with metrics_of("sweep"):
         invocation = Invocation("sweep", context, _service)
         with invocation.reporting({}, "sweep_failed"):
-            result = Sweeper(Sweep.parse(event), invocation).run()
-        invocation.publish_event_later("SweepFinished", result)
-        invocation.publish()
+            sweep = Sweep.parse(event)
+        with without_metrics() if sweep.dry_run else nullcontext():
+            with invocation.reporting({}, "sweep_failed"):
+                result = Sweeper(sweep, invocation).run()
+            invocation.publish_event_later("SweepFinished", event_detail(result))
+            invocation.publish()
         return result
 
 

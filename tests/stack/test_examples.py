@@ -86,7 +86,7 @@ def test_nested_function_sends_a_command(queue_url: str, monkeypatch: pytest.Mon
     (sent,) = messages(queue_url)
 
     command = Command.parse(sent)
-    assert (command.flow_sid, command.conversation_id) == (FLOW_SID, "4711")
+    assert (command.flow_sid, command.contacts, command.conversation_id) == (FLOW_SID, (PHONE,), "4711")
     assert command.occurred_at == parse_date_time(CLOSED_AT)
 
 

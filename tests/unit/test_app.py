@@ -58,18 +58,6 @@ def test_the_result_is_returned(function: Function, command: dict[str, str], tri
     assert [execution["sid"] for execution in result["executions"]] == [command["execution_sid"]]
 
 
-def test_dates_that_twilio_did_not_give_are_null(function: Function, command: dict[str, str]) -> None:
-    """Twilio's 409 tells none."""
-    function(command)
-    (execution,) = function(command)["executions"]
-    assert execution == {
-        "sid": command["execution_sid"],
-        "status": "ended",
-        "date_created": None,
-        "date_updated": None,
-    }
-
-
 @pytest.mark.parametrize("trigger", ["eventbridge", "direct"])
 def test_a_failure_is_raised(function: Function, studio: Studio, trigger: str) -> None:
     """Lambda's retries and failure destination go by that, and callers by the class's name."""

@@ -362,7 +362,7 @@ def test_a_record_that_fails_twice_and_then_succeeds(
 ) -> None:
     """One event, at the end."""
     event = by_sqs(of(studio))
-    for fault in ({"status": 503}, {"status": 429}):
+    for fault in ({"status": 503}, {"status": 429, "headers": {"Retry-After": "3600"}}):
         studio.fail(**fault, times=4)
         assert function(event)["batchItemFailures"]
         assert not bus.calls

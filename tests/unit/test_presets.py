@@ -113,7 +113,7 @@ def test_a_sample_makes_its_command(name: str, expected: dict[str, str]) -> None
     made = {
         "flow_sid": command.flow_sid,
         "execution_sid": command.execution_sid,
-        "contact": command.contact,
+        "contact": "".join(command.contacts) or None,
         "conversation_id": command.conversation_id,
         "reason": command.reason,
         "occurred_at": command.occurred_at.isoformat(),

@@ -110,11 +110,6 @@ def test_a_failure_without_a_code_is_told(answer: Any) -> None:
         get(of_client(refuse))
 
 
-def test_a_binary_secret_has_no_text() -> None:
-    """It is for the parser to say what is missing in it."""
-    assert get(of_client(lambda **_: {"SecretBinary": b"x"}, str.upper)) == ""
-
-
 @pytest.mark.parametrize("text", [5, {"a": 1}, None])
 def test_a_text_that_is_none_is_like_an_empty_one(text: Any) -> None:
     """Whatever answers in Secrets Manager's place."""

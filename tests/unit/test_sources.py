@@ -92,9 +92,9 @@ def test_the_example_of_the_contract() -> None:
     )
     (payload,) = secret.authenticate(asked, NOW).events(asked)
     command = Command.parse(payload)
-    assert (command.flow_sid, command.contact, command.conversation_id) == (
+    assert (command.flow_sid, command.contacts, command.conversation_id) == (
         FLOW_SID,
-        "whatsapp:+15551234567",
+        ("whatsapp:+15551234567",),
         "48151",
     )
     assert secret.authenticate(asked, NOW).events(request({"event": "case.opened"})) == [None]
@@ -164,7 +164,7 @@ INVALID: list[tuple[object, str]] = [
     (TOKEN | {"keys": KEY}, "keys must be an array"),
     (TOKEN | {"keys": [KEY, CANARY[:15]]}, "keys.1 must be longer than or equal to 16 characters"),
     (TOKEN | {"keys": [KEY, 7]}, "keys.1 must be a string"),
-    (TOKEN | {"keys": ["\ud800" * 16]}, "keys.0 must be Unicode, and not blank"),
+    (TOKEN | {"keys": ["\ud800" * 16]}, "keys is not Unicode"),
     (TOKEN | {"verify": None}, "keys.0 must be the base64 of 24 bytes or more"),
     (TOKEN | {"verify": {"type": "basic"}}, "keys.0 must be user:password"),
     (TOKEN | {"key": CANARY}, "key is unknown"),
@@ -237,7 +237,7 @@ def test_a_declaration_that_makes_no_sense_disables_itself_alone(declaration: ob
 
 
 BEYOND_THE_SCHEMA = re.compile(
-    r"keys.0 must be |preset must be |verify.type|.*(JMESPath|function|deeply|too long|contain|each other)"
+    r"keys|preset must be |verify.type|.*(JMESPath|function|deeply|too long|contain|each other)"
 )
 
 
@@ -420,8 +420,8 @@ def test_another_media_type_is_unsupported(media_type: str) -> None:
 
 def test_a_command_may_have_every_field() -> None:
     """Those that the schema of the command has."""
-    command = dict.fromkeys(SCHEMA["properties"], "a")
-    assert set(parse_source("crm", TOKEN | {"command": command}).command) == set(SCHEMA["properties"])
+    command = dict.fromkeys(SCHEMA["properties"].keys() - {"dry_run"}, "a")
+    assert parse_source("crm", TOKEN | {"command": command}).command.keys() == command.keys()
 
 
 json_values = st.recursive(

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from end_conversation.command import Command
 from end_conversation.errors import InvalidRequest
-from end_conversation.triggers.direct import request_of
+from end_conversation.triggers.envelope import unwrap
 from end_conversation.twilio import account as account_module
 from local.studio import Studio
 
@@ -143,8 +143,12 @@ def nested(depth: int, **more: Any) -> Any:
 @pytest.mark.parametrize(
     "payload",
     [
-        nested(5000, requestContext={"functionArn": ""}, timestamp="2026-03-02T09:41:07Z"),
-        {"requestContext": {"functionArn": ""}, "timestamp": nested(5000)},
+        nested(
+            5000,
+            requestContext={"functionArn": "", "condition": "RetriesExhausted"},
+            timestamp="2026-03-02T09:41:07Z",
+        ),
+        {"requestContext": {"functionArn": "", "condition": "RetriesExhausted"}, "timestamp": nested(5000)},
         {"detail-type": "EndConversation", "time": nested(5000), "detail": {}},
     ],
     ids=["records", "timestamp", "time"],
@@ -152,7 +156,7 @@ def nested(depth: int, **more: Any) -> Any:
 def test_whatever_is_nested_is_an_invalid_command(payload: Any) -> None:
     """And no defect of ours, for which the message would come again until its receives are used up."""
     with pytest.raises(InvalidRequest):
-        Command.parse(*request_of(payload))
+        Command.parse(*unwrap(payload))
 
 
 def test_what_may_still_succeed_is_not_dead_lettered(

@@ -28,13 +28,13 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as executions
-from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, Account
+from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, MAX_BACKOFF, Account
 from end_conversation.twilio.credentials import parse_credentials
-from end_conversation.twilio.studio import EndedExecution
+from end_conversation.twilio.studio import Execution
 from end_conversation.twilio.transport import Connections
 from local.studio import Studio
 
-End = Callable[..., EndedExecution]
+End = Callable[..., Execution]
 
 
 class Client:
@@ -48,7 +48,7 @@ class Client:
         self.account = Account(self.credentials, self.connections)
         self.limiter = self.account._limiter
 
-    def end(self, flow_sid: str, sid: str, deadline: Deadline) -> EndedExecution:
+    def end(self, flow_sid: str, sid: str, deadline: Deadline) -> Execution:
         return executions.end(self.account, flow_sid, sid, deadline, [])
 
 
@@ -62,7 +62,7 @@ def end(environment: pytest.MonkeyPatch) -> End:
     environment.setattr(account_module, "BACKOFF", 0.001)
     studio_client = client()
 
-    def end(sid: str = "FN" + "9" * 32, seconds: float = 10.0) -> EndedExecution:
+    def end(sid: str = "FN" + "9" * 32, seconds: float = 10.0) -> Execution:
         return studio_client.end(FLOW_SID, sid, Deadline(seconds))
 
     return end
@@ -105,11 +105,30 @@ def test_twilios_dates_are_handed_on(
 
 
 def test_an_execution_that_is_over_is_a_success(end: End, studio: Studio) -> None:
-    """409 with 20409 is Twilio's answer for it, and is not asked twice."""
+    """409 is Twilio's answer for it; one look confirms it."""
+    execution = studio.seed(FLOW_SID, status="ended")
+    ended = end(execution.sid)
+    assert (ended.status, ended.already_ended) == ("ended", True)
+    assert ended.date_updated is not None
+    assert [request.method for request in studio.requests] == ["POST", "GET"]
+
+
+def test_a_conflict_of_an_active_execution_is_tried_again(end: End, studio: Studio) -> None:
+    """409 has other reasons too: no success while the Execution is still active."""
     execution = studio.seed(FLOW_SID)
-    end(execution.sid)
-    assert end(execution.sid) == EndedExecution(execution.sid, already_ended=True)
-    assert len(studio.requests) == 2
+    studio.fail(status=409, method="POST", times=2)
+    assert not end(execution.sid).already_ended
+    assert [request.method for request in studio.requests] == ["POST", "GET"] * 2 + ["POST"]
+
+
+def test_a_conflict_that_stays_is_an_error(end: End, studio: Studio) -> None:
+    """As many tries as after a 5xx, each confirmed by one look."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=409, method="POST", times=None)
+    with pytest.raises(TwilioError) as error:
+        end(execution.sid)
+    assert (error.value.http_status, error.value.twilio_code) == (409, 20409)
+    assert [request.method for request in studio.requests] == ["POST", "GET"] * MAX_ATTEMPTS
 
 
 def test_a_lost_answer_is_made_up_for(end: End, studio: Studio) -> None:
@@ -149,7 +168,6 @@ def test_a_broken_connection_is_tried_again(
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ({"status": 429}, TwilioThrottled),
         ({"status": 500}, TwilioError),
         ({"status": 503, "body": "<html>"}, TwilioError),
         ({"broken": "reset"}, TwilioError),
@@ -236,6 +254,15 @@ def test_an_unexpected_refusal_stands_when_the_look_up_fails(end: End, studio: S
     assert (type(error), error.http_status) == (TwilioError, 400)
 
 
+def test_a_throttled_request_is_no_failed_try(end: End, studio: Studio) -> None:
+    """Twilio did nothing with it: only time limits how often it is sent, and the code tells so."""
+    execution = studio.seed(FLOW_SID)
+    studio.fail(status=429, times=5 * MAX_ATTEMPTS)
+    assert end(execution.sid).sid == execution.sid
+    studio.fail(status=429, times=None)
+    assert type(failure(end, seconds=0.5)) is TwilioThrottled
+
+
 def test_retry_after_is_waited_for(end: End, studio: Studio) -> None:
     """Twilio says when to come again."""
     execution = studio.seed(FLOW_SID)
@@ -310,8 +337,7 @@ def test_a_full_house_is_waited_for_until_the_deadline(
 
 def test_a_refusal_takes_places_away(environment: pytest.MonkeyPatch, studio: Studio) -> None:
     """Of ten at once five are left after one 429, for everybody who uses the client."""
-    environment.setattr(account_module, "MAX_ATTEMPTS", 1)
-    studio.fail(status=429)
+    studio.fail(status=429, headers={"Retry-After": "3600"})
     studio_client = client()
     with pytest.raises(TwilioThrottled):
         studio_client.end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
@@ -325,7 +351,7 @@ def test_what_gets_no_answer_adds_no_place(environment: pytest.MonkeyPatch, stud
     """A Twilio that hangs up does not ask for more."""
     environment.setattr(account_module, "MAX_ATTEMPTS", 1)
     studio_client = client()
-    studio.fail(status=429)
+    studio.fail(status=429, headers={"Retry-After": "3600"})
     studio.fail(broken="reset", times=None)
     for _ in range(7):
         with pytest.raises(TwilioFailure):
@@ -375,7 +401,7 @@ def test_the_request_is_what_twilio_documents(
 def test_upper_case_digits_name_the_same_execution(end: End, studio: Studio) -> None:
     """The schema takes them, and Twilio may answer in lower case."""
     studio.fail(status=200, body='{"sid": "FN' + "a" * 32 + '", "status": "ended"}')
-    assert end("FN" + "A" * 32) == EndedExecution("FN" + "A" * 32)
+    assert end("FN" + "A" * 32) == Execution("FN" + "A" * 32, "ended")
 
 
 def test_an_answer_about_another_execution_is_none(end: End, studio: Studio) -> None:
@@ -387,7 +413,7 @@ def test_an_answer_about_another_execution_is_none(end: End, studio: Studio) -> 
 def test_the_waits_between_tries_double(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, studio: Studio
 ) -> None:
-    """Each is a random part of twice as much as the one before."""
+    """Each is a random part of twice as much as the one before, up to a second."""
     drawn: list[tuple[float, float]] = []
     environment.setattr(
         account_module, "_RANDOM", SimpleNamespace(uniform=lambda *ends: drawn.append(ends) or 0.0)
@@ -395,7 +421,7 @@ def test_the_waits_between_tries_double(
     studio.fail(status=500, times=None)
     with pytest.raises(TwilioError):
         client().end(FLOW_SID, "FN" + "9" * 32, Deadline(5))
-    assert drawn == [(0, BACKOFF * factor) for factor in (2, 4, 8, 16)]
+    assert drawn == [(0, min(BACKOFF * factor, MAX_BACKOFF)) for factor in (2, 4, 8)]
 
 
 def test_a_secret_that_cannot_be_read_again_is_told(

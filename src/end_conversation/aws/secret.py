@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -16,7 +16,7 @@ from end_conversation.errors import CredentialsUnavailable
 from end_conversation.observability import count, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 STALE_USE = 30.0
 """Seconds for which an expired value stays in use after a failed read, before the next one."""
+
+INVISIBLE = " \t\r\n\u00a0\ufeff"
+"""White space, and the byte order mark that some editors write."""
 
 _SERVER_ERROR = 500
 
@@ -154,9 +157,8 @@ class Secret(Generic[T]):
             raise CredentialsUnavailable("Secrets Manager does not answer in time") from error
         except Exception as error:  # botocore raises anything for a response that it cannot read
             raise CredentialsUnavailable(f"Secrets Manager fails: {type(error).__name__}") from error
-        text = answer.get("SecretString")
         try:
-            return self._parse(text if isinstance(text, str) else "")
+            return self._parse(_text(answer))
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
 
@@ -168,6 +170,21 @@ class Secret(Generic[T]):
             yield
         finally:
             self._lock.release()
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    """The secret's text, if it has any, without what consoles and editors add unseen.
+
+    Raises:
+        ValueError: it is binary, and no text.
+    """
+    text = answer.get("SecretString")
+    if text is None and isinstance(binary := answer.get("SecretBinary"), bytes):
+        try:
+            text = binary.decode()
+        except UnicodeDecodeError:
+            raise ValueError("the secret is binary, and not UTF-8") from None
+    return text.strip(INVISIBLE) if isinstance(text, str) else ""
 
 
 def _is_service_failure(cause: BaseException | None) -> bool:

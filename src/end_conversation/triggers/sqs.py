@@ -13,7 +13,7 @@ from end_conversation.command import from_milliseconds, parse_json
 from end_conversation.errors import EndConversationError, InvalidRequest
 from end_conversation.http_request import SOURCE_NAME
 from end_conversation.observability import logger
-from end_conversation.triggers.direct import request_of
+from end_conversation.triggers.envelope import unwrap
 
 if TYPE_CHECKING:
     from end_conversation.invocation import Invocation, Request
@@ -59,7 +59,7 @@ def _request(record: dict[str, Any]) -> Request:
     payload = parse_json(body)
     attributes = record.get("attributes")
     sent_at = from_milliseconds(attributes.get("SentTimestamp") if isinstance(attributes, dict) else None)
-    return request_of(payload, sent_at)
+    return unwrap(payload, sent_at)
 
 
 def _source(record: dict[str, Any]) -> str | None:

@@ -38,7 +38,9 @@ TRY_TIMEOUT = 8.0
 """Seconds for one try, to the last byte of the response; three that hang fit into HTTP_BUDGET."""
 
 BACKOFF = 0.2
-"""Seconds; the wait before retry n is a random part of BACKOFF * 2**n, plus Twilio's Retry-After."""
+MAX_BACKOFF = 1.0
+"""Seconds; the wait before retry n is a random part of min(BACKOFF * 2**n, MAX_BACKOFF), plus Twilio's
+Retry-After."""
 
 RETRIED = frozenset((429, 500, 502, 503, 504))
 
@@ -158,12 +160,13 @@ class Account:
             EndConversationError: any other failure.
         """
         failure: TwilioFailure | None = None
-        tried = 0
+        tried = failed = 0
         while True:
             tried += 1
             try:
                 answer = self._ask(method, path, deadline, retries, body)
             except _NoAnswer as none:
+                failed += 1
                 entry = none.as_attempt()
                 # A try cut short by the deadline says nothing about Twilio; the one before does.
                 if failure is None or deadline.remaining():
@@ -173,15 +176,16 @@ class Account:
                     return _accepted(answer)
                 entry = answer.as_attempt()
                 throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+                # Twilio did not process a throttled request, so only time limits how often it is sent.
+                failed += not throttled
                 failure = answer.failure(
                     TwilioThrottled if throttled else TwilioError,
                     f"Twilio returned {answer.status} (try {tried})",
                 )
-            wait = _RANDOM.uniform(0, BACKOFF * 2**tried) + (failure.retry_after or 0)
-            if tried == MAX_ATTEMPTS or wait >= deadline.remaining():
+            if failed == MAX_ATTEMPTS:
                 raise failure
+            back_off(tried, failure, deadline)
             retries.append(entry)
-            time.sleep(wait)
 
     def _ask(self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None) -> Answer:
         """One try with the current credentials; if Twilio rejects them, another with newer ones."""
@@ -196,6 +200,9 @@ class Account:
                 raise
             if newer is not None:
                 retries.append(answer.as_attempt())
+                if newer.account_sid.casefold() != credentials.account_sid.casefold():
+                    # The other account's 404 would look like an Execution that is gone.
+                    raise CredentialsUnavailable("the secret now has another account's credentials")
                 answer = self._send(method, path, deadline, body, newer)
         return answer
 
@@ -244,6 +251,23 @@ class Account:
             retry_after=_retry_after(answer.headers.get("Retry-After")),
             milliseconds=_milliseconds_since(began),
         )
+
+
+def back_off(tried: int, failure: TwilioFailure, deadline: Deadline) -> None:
+    """Wait before the next try.
+
+    Args:
+        tried: how many tries there were.
+        failure: of the last one.
+        deadline: when the answer is due.
+
+    Raises:
+        TwilioFailure: the failure, if no time would be left after the wait.
+    """
+    wait = _RANDOM.uniform(0, min(BACKOFF * 2**tried, MAX_BACKOFF)) + (failure.retry_after or 0)
+    if wait >= deadline.remaining():
+        raise failure
+    time.sleep(wait)
 
 
 def _accepted(answer: Answer) -> Answer:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from dataclasses import dataclass, field
+
+from end_conversation.aws.secret import INVISIBLE
+from end_conversation.command import SCHEMA
+
+_ACCOUNT_SID = re.compile(SCHEMA["properties"]["account_sid"]["pattern"].strip("^$"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +33,27 @@ def parse_credentials(text: str) -> Credentials:
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/mes-partner-TwilioAuthToken.html
 
     Raises:
-        ValueError: neither format; the message never quotes the text.
+        ValueError: names the field that is missing or wrong; the message never quotes the text.
     """
     try:
         secret = json.loads(text)
     except (ValueError, RecursionError):
         # Without its cause, which contains the whole text.
         raise ValueError("the Twilio secret is not JSON") from None
-    if isinstance(secret, dict) and _is_text(secret.get("accountSid")):
-        for user, password in (("apiKeySid", "apiKeySecret"), ("accountSid", "authToken")):
-            if _is_text(secret.get(user)) and _is_text(secret.get(password)):
-                pair = f"{secret[user]}:{secret[password]}"
-                return Credentials(secret["accountSid"], "Basic " + b64encode(pair.encode()).decode())
-    raise ValueError("the Twilio secret lacks accountSid, or both apiKeySid with apiKeySecret and authToken")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable() and value.strip() != ""
+    if not isinstance(secret, dict):
+        raise ValueError("the Twilio secret is not a JSON object")  # noqa: TRY004 - as the others
+    stripped = {
+        name: value.strip(INVISIBLE) if isinstance(value, str) else value for name, value in secret.items()
+    }
+    given = {name: value for name, value in stripped.items() if value not in (None, "")}
+    is_token = "authToken" in given and not {"apiKeySid", "apiKeySecret"} <= given.keys()
+    user, password = ("accountSid", "authToken") if is_token else ("apiKeySid", "apiKeySecret")
+    for name in ("accountSid", user, password):
+        if name not in given:
+            raise ValueError(f"the Twilio secret lacks {name}")
+        if not isinstance(given[name], str) or not given[name].isascii() or not given[name].isprintable():
+            raise ValueError(f"{name} in the Twilio secret is not printable ASCII text")
+    if not _ACCOUNT_SID.fullmatch(given["accountSid"]):
+        raise ValueError("accountSid in the Twilio secret is not AC and 32 hexadecimal digits")
+    pair = f"{given[user]}:{given[password]}"
+    return Credentials(given["accountSid"], "Basic " + b64encode(pair.encode()).decode())
