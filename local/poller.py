@@ -23,7 +23,7 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
     Returns:
         What came of it; ``None`` if the queue is empty.
     """
-    sqs = ready.aws.sqs()
+    sqs = ready.aws.client("sqs")
     messages = sqs.receive_message(
         QueueUrl=ready.queue_url, MaxNumberOfMessages=_BATCH, MessageSystemAttributeNames=["All"]
     ).get("Messages")

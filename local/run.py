@@ -118,7 +118,7 @@ def _requests(ready: StandIns) -> Iterator[str]:
 
 
 def _dead_letters(ready: StandIns) -> list[str]:
-    received = ready.aws.sqs().receive_message(
+    received = ready.aws.client("sqs").receive_message(
         QueueUrl=ready.dead_letter_queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
     )
     return [_pretty(_letter(message)) for message in received.get("Messages", [])]

@@ -58,7 +58,7 @@ class StandIns:
 
     def new_outcomes(self) -> list[dict[str, Any]]:
         """The outcome events that were published since the last time, as EventBridge delivers them."""
-        sqs = self.aws.sqs()
+        sqs = self.aws.client("sqs")
         found: list[dict[str, Any]] = []
         while messages := sqs.receive_message(QueueUrl=self.outcomes_queue_url, MaxNumberOfMessages=10).get(
             "Messages"
@@ -81,7 +81,7 @@ def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
             {"accountSid": OTHER_ACCOUNT_SID, "authToken": auth_token},
         )
         aws.put_secret(WEBHOOK_SECRET_ID, signing.SECRET)
-        sqs, events = aws.sqs(), aws.events()
+        sqs, events = aws.client("sqs"), aws.client("events")
         dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
         redrive = {"deadLetterTargetArn": _arn(aws, dead_letters), "maxReceiveCount": _MOST_RECEIVES}
         queue = sqs.create_queue(
@@ -99,8 +99,8 @@ def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
 
 
 def _arn(aws: Aws, queue_url: str) -> str:
-    answer = aws.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-    return answer["Attributes"]["QueueArn"]
+    answer = aws.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    return str(answer["Attributes"]["QueueArn"])
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ import boto3
 import botocore.session
 import pytest
 from botocore.loaders import create_loader
-from doubles import SecretsManager
 from hypothesis import HealthCheck, settings
 
 from end_conversation.app import _service, handler
 from end_conversation.aws import clients as aws
 from end_conversation.observability import _metrics_of, logger
+from local.aws import Aws, Call
 from local.canaries import Canaries
 from local.studio import API_KEY, Studio
 
@@ -50,6 +50,108 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return int((self.began + self.seconds - monotonic()) * 1000)
+
+
+class Service:
+    """One operation of AWS: how it fails, and what became of each call."""
+
+    operation: str
+
+    def __init__(self, aws: Aws) -> None:
+        self.aws = aws
+
+    @property
+    def url(self) -> str:
+        return self.aws.url
+
+    @property
+    def calls(self) -> list[Call]:
+        return [call for call in self.aws.calls if call.operation == self.operation]
+
+    def fail(self, **fault: Any) -> None:
+        """Fail all calls, unless `times` says how many."""
+        self.aws.fail(self.operation, **{"times": None} | fault)
+
+    def recover(self) -> None:
+        self.aws.recover()
+
+
+class SecretsManager(Service):
+    operation = "GetSecretValue"
+
+    @property
+    def reads(self) -> list[str]:
+        """The ids of the secrets, in the order of the calls."""
+        return [call.request["SecretId"] for call in self.calls]
+
+    @property
+    def texts(self) -> set[str]:
+        """Every secret's text that was read."""
+        return {call.answer.get("SecretString") or "" for call in self.calls if call.answer}
+
+
+class Sqs(Service):
+    operation = "SendMessage"
+
+    def __init__(self, aws: Aws, queue: str) -> None:
+        super().__init__(aws)
+        self._url: str = aws.client("sqs").create_queue(QueueName=queue)["QueueUrl"]
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def messages(self) -> list[Any]:
+        """The messages that were accepted."""
+        return [call.request for call in self.calls if call.answer]
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [json.loads(message["MessageBody"]) for message in self.messages]
+
+    @property
+    def ids(self) -> list[str]:
+        return [call.answer["MessageId"] for call in self.calls if call.answer]
+
+
+class EventBridge(Service):
+    operation = "PutEvents"
+
+    def __init__(self, aws: Aws, bus: str) -> None:
+        super().__init__(aws)
+        aws.client("events").create_event_bus(Name=bus)
+
+    @property
+    def puts(self) -> list[Any]:
+        """The entries of each call, accepted or not."""
+        return [call.request["Entries"] for call in self.calls]
+
+    @property
+    def entries(self) -> list[Any]:
+        """The entries that were accepted."""
+        return [
+            entry
+            for call in self.calls
+            if isinstance(call.answer, dict)
+            for entry, outcome in zip(call.request["Entries"], call.answer.get("Entries") or (), strict=False)
+            if outcome and "EventId" in outcome
+        ]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The same as EventBridge delivers them."""
+        return [
+            {
+                "version": "0",
+                "id": "11111111-2222-3333-4444-555555555555",
+                "source": entry["Source"],
+                "detail-type": entry["DetailType"],
+                "time": "2026-03-02T09:41:08Z",
+                "detail": json.loads(entry["Detail"]),
+            }
+            for entry in self.entries
+        ]
 
 
 class Function:
@@ -91,7 +193,7 @@ class Function:
         contacts = {execution.contact for execution in self._studio.executions.all()}
         secrets = {
             key
-            for text in self._secrets_manager.secrets.values()
+            for text in self._secrets_manager.texts
             for found in re.findall(
                 r'"(?:apiKeySid|apiKeySecret|authToken)": "[^"]*"|"keys": \[[^]]*\]', text
             )
@@ -163,10 +265,16 @@ def studio() -> Iterator[Studio]:
 
 
 @pytest.fixture
-def secrets_manager() -> Iterator[SecretsManager]:
-    with SecretsManager() as running:
-        running.secrets[SECRET_ID] = secret_text()
+def moto() -> Iterator[Aws]:
+    """AWS without anything in it."""
+    with Aws() as running:
         yield running
+
+
+@pytest.fixture
+def secrets_manager(moto: Aws) -> SecretsManager:
+    moto.put_secret(SECRET_ID, secret_text())
+    return SecretsManager(moto)
 
 
 @pytest.fixture

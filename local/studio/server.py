@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,9 +27,9 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from local.faults import Fault, Faults
 from local.studio.api import Answer, Request, document, flow_of, problem, respond
 from local.studio.executions import ACCOUNT_SID, OTHER_ACCOUNT_SID, Execution, Executions, Paging
-from local.studio.faults import Fault, Faults, Latency
 
 API_KEY = ("SK" + "0123456789abcdef" * 2, "not-a-real-api-key-secret")
 AUTH_TOKEN = (ACCOUNT_SID, "not-a-real-auth-token")
@@ -42,6 +42,15 @@ _CORS = {
     "Access-Control-Allow-Credentials": "true",
     "Access-Control-Expose-Headers": "ETag",
 }
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long answers take, in seconds: a page of a list, each item in it, and everything else."""
+
+    page: float = 0.1
+    item: float = 0.0009
+    other: float = 0.1
 
 
 class Studio:
@@ -268,7 +277,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(fault.raw)
         elif fault.broken not in {"hang", "close"}:
             if fault.status is not None:
-                answer = problem(fault.status, code=fault.code)
+                answer = problem(fault.status, code=int(fault.code) if fault.code else None)
             if fault.body is not None:
                 answer = replace(answer, body=fault.body.encode())
             request.status = answer.status

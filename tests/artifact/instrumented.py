@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, sample
-from doubles import SecretsManager
+from conftest import FLOW_SID, Function, SecretsManager, sample
 
 from end_conversation import sweep
 from local import samples
@@ -102,7 +101,7 @@ def test_samples(
 ) -> None:
     """An event of any trigger ends its Executions."""
     environment.setenv("WEBHOOK_SECRET_ID", "webhooks")
-    secrets_manager.secrets["webhooks"] = json.dumps(SECRET)
+    secrets_manager.aws.put_secret("webhooks", SECRET)
     event = renewed(sample(name))
     samples.seed(studio, event)
     before = active(studio)

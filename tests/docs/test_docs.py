@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from botocore import xform_name
 from botocore.loaders import Loader
-from conftest import Function, sample
-from doubles import SecretsManager
+from conftest import Function, SecretsManager, sample
 from jsonschema import Draft202012Validator
 from samtranslator.yaml_helper import yaml_parse
 
@@ -398,7 +397,7 @@ def test_an_invalid_source_is_logged_as_documented(
 ) -> None:
     """Its line has the keys of the table, which the saved query `invalid-sources` shows."""
     environment.setenv("WEBHOOK_SECRET_ID", "webhooks")
-    secrets_manager.secrets["webhooks"] = json.dumps({"sources": {"crm": {"preset": "none-such"}}})
+    secrets_manager.aws.put_secret("webhooks", json.dumps({"sources": {"crm": {"preset": "none-such"}}}))
     function(sample("source-zendesk"))
     (line,) = [line for line in function.logs if line["message"] == "source_invalid"]
     (documented,) = [

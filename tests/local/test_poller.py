@@ -34,14 +34,14 @@ def ready() -> Iterator[StandIns]:
 
 def send(ready: StandIns, *bodies: str) -> list[str]:
     """Put messages into the queue; their ids."""
-    sqs = ready.aws.sqs()
+    sqs = ready.aws.client("sqs")
     return [sqs.send_message(QueueUrl=ready.queue_url, MessageBody=body)["MessageId"] for body in bodies]
 
 
 def waiting(ready: StandIns) -> int:
     """How many messages are in the queue, be they visible or not."""
     names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    answer = ready.aws.sqs().get_queue_attributes(QueueUrl=ready.queue_url, AttributeNames=names)
+    answer = ready.aws.client("sqs").get_queue_attributes(QueueUrl=ready.queue_url, AttributeNames=names)
     return sum(map(int, answer["Attributes"].values()))
 
 

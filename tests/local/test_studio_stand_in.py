@@ -427,7 +427,7 @@ class TestFaults:
     def test_other_conflict(self, studio: Studio, call: Call) -> None:
         """A conflict is not always an Execution that has ended; a fault can be for one SID only."""
         one, other = studio.seed(FLOW), studio.seed(FLOW)
-        studio.fail(status=409, code=20001, path=one.sid)
+        studio.fail(status=409, code=20001, about=one.sid)
         assert call("POST", f"/Executions/{other.sid}", form={"Status": "ended"}).status == 200
         answer = call("POST", f"/Executions/{one.sid}", form={"Status": "ended"})
         assert (answer.status, answer.json["code"], one.status) == (409, 20001, "active")

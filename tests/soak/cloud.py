@@ -9,11 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # it brings none
 
-from local.aws import REGION, Aws
+from local.aws import OWN, REGION, Aws
 from tests.soak.pace import Pace
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ SEND_MESSAGE = "AmazonSQS.SendMessage"
 PUT_EVENTS = "AWSEvents.PutEvents"
 
 _DEPLOYED = ("AWS::Events::Rule", "AWS::SQS::Queue")
-_OURS = "soak"
 
 SOURCE = "end-conversation"
 """Of outcome events, as docs/outcome-events.schema.json has it."""
@@ -50,18 +47,10 @@ class Cloud(Aws):
         self.happened: list[str] = []
         self.unpublished: list[str] = []
 
-    def client(self, service: str) -> Any:
-        """A client for any service, for which everything goes right."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            **self._here,
-            config=Config(retries={"mode": "standard"}, user_agent_extra=_OURS),
-        )
-
-    def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def _serve(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "")
-        if _OURS in environ.get("HTTP_USER_AGENT", ""):
-            return super()._answer(environ, start_response)
+        if OWN in environ.get("HTTP_USER_AGENT", ""):
+            return super()._serve(environ, start_response)
         if delay := self.delays.get(operation):
             time.sleep(delay)
             self.happened.append(f"{operation} slow")
@@ -72,7 +61,7 @@ class Cloud(Aws):
                 self.unpublished.append(body.decode())
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return []
-        return super()._answer(environ, start_response)
+        return super()._serve(environ, start_response)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,9 @@ class CountedFaults(Faults):
         super().__init__(seed)
         self._ledger = ledger
 
-    def next(self, method: str, path: str) -> Fault | None:
+    def next(self, method: str, about: str) -> Fault | None:
         """What happens to a request that comes now."""
-        fault = super().next(method, path)
+        fault = super().next(method, about)
         if fault is not None:
             kind = fault.broken or (fault.body and "nonsense") or fault.status or "slow"
             self._ledger.count(f"Twilio: {kind}")

@@ -58,13 +58,13 @@ def called(function: Function, environment: pytest.MonkeyPatch) -> Iterator[dict
                 samples.seed(running.studio, event)
                 with suppress(EndConversationError):
                     function(event)
-            calls[name] = {action(call) for call in running.aws.calls}
+            calls[name] = {action(call.target) for call in running.aws.calls}
         yield calls
 
 
-def action(call: str) -> str:
+def action(target: str) -> str:
     """IAM's name of an operation, as the stand-in recorded it."""
-    service, _, operation = call.partition(".")
+    service, _, operation = target.partition(".")
     return f"{SERVICES[service]}:{operation}"
 
 

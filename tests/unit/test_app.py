@@ -9,8 +9,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Context, Function, sample
-from doubles import SecretsManager
+from conftest import FLOW_SID, SECRET_ID, Context, Function, SecretsManager, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -180,7 +179,7 @@ def test_a_refusal_without_a_secret_to_read_again_has_twilios_facts(
     """Twilio's request id is with every failure that Twilio has a part in."""
     function(command)
     studio.credentials = set()
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     function(by_every_trigger(command)["http"])
     (line,) = function.logs
     assert line["code"] == "credentials_unavailable"
@@ -242,7 +241,7 @@ def test_stale_credentials_are_used_logged_and_counted(
     """Secrets Manager is down; customers do not notice, the operator does."""
     environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
     function(command)
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     assert function(command)["executions"]
     assert function.metrics["StaleCredentialsUsed"] == 1
     (line,) = [line for line in function.logs if line["message"] == "stale_credentials_used"]
@@ -272,7 +271,7 @@ def test_every_trigger_is_done_before_lambda_is(
     if fault == "twilio":
         studio.fail(broken="hang", times=None)
     else:
-        secrets_manager.delay = 20
+        secrets_manager.fail(delay=20)
     began = monotonic()
     with contextlib.suppress(TwilioTimeout, CredentialsUnavailable):
         function(by_every_trigger(command)[trigger], seconds=1.6)
@@ -297,7 +296,7 @@ def test_a_retired_secret_id_is_told_without_its_value(
     function: Function, secrets_manager: SecretsManager, command: dict[str, str]
 ) -> None:
     """Of the secret, only what AWS says of it comes out."""
-    secrets_manager.secrets[SECRET_ID] = '{"accountSid": "canary-of-the-secret"}'
+    secrets_manager.aws.put_secret(SECRET_ID, '{"accountSid": "canary-of-the-secret"}')
     answer = function(by_every_trigger(command)["http"])
     assert answer["statusCode"] == 503
     assert "canary-of-the-secret" not in function.output + answer["body"]

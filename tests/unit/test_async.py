@@ -2,16 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample, secret_text
-from doubles import SecretsManager, Sqs
+from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, Sqs, sample, secret_text
 
 from end_conversation.command import SCHEMA
 from end_conversation.webhooks import verifier
+from local.aws import Aws
 from local.signing import ROUTE, signed
 from local.studio import Studio
 
@@ -28,18 +27,19 @@ WAYS = ["http", "http-rest", "webhook", "source"]
 
 
 @pytest.fixture(autouse=True)
-def sqs(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, studio: Studio) -> Iterator[Sqs]:
+def sqs(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, studio: Studio, moto: Aws) -> Sqs:
     """The queue, the secret with a key and two sources, and a Flow where nothing is active."""
     studio.executions.add_flow(FLOW_SID)
     environment.setenv("WEBHOOK_SECRET_ID", WEBHOOK_SECRET_ID)
-    secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps(
-        {"keys": [KEY], "sources": {"crm": SOURCE, "desk": SOURCE | {"respond": "sync"}}}
+    secrets_manager.aws.put_secret(
+        WEBHOOK_SECRET_ID,
+        json.dumps({"keys": [KEY], "sources": {"crm": SOURCE, "desk": SOURCE | {"respond": "sync"}}}),
     )
     verifier._verifier_of.cache_clear()
-    with Sqs() as running:
-        environment.setenv("AWS_ENDPOINT_URL_SQS", running.url)
-        environment.setenv("QUEUE_URL", f"{running.url}/123456789012/commands")
-        yield running
+    queue = Sqs(moto, "commands")
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
+    environment.setenv("QUEUE_URL", queue.url)
+    return queue
 
 
 def asked_for(
@@ -265,11 +265,11 @@ def test_the_twilio_secret_is_not_needed(
     """A command is accepted while Twilio's credentials are not to be had, and does not wait for them long."""
     environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix)
     if trouble == "hangs":
-        secrets_manager.delays[SECRET_ID] = 20
+        secrets_manager.fail(delay=20, about=SECRET_ID)
     elif trouble == "is denied":
-        secrets_manager.errors[SECRET_ID] = "AccessDeniedException"
+        secrets_manager.fail(code="AccessDeniedException", about=SECRET_ID)
     else:
-        del secrets_manager.secrets[SECRET_ID]
+        secrets_manager.aws.delete_secret(SECRET_ID)
     began = time.monotonic()
     assert function(asked_for("webhook", command(account_sid=account_sid)), seconds=30)["statusCode"] == 202
     assert time.monotonic() - began < 2
@@ -281,8 +281,8 @@ def test_many_commands_do_not_each_wait_for_the_twilio_secret(
 ) -> None:
     """Their sender would have given up."""
     many = SOURCE | {"each": "[*]", "command": SOURCE["command"] | {"account_sid": "account"}}
-    secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps({"sources": {"crm": many}})
-    secrets_manager.delays[SECRET_ID] = 20
+    secrets_manager.aws.put_secret(WEBHOOK_SECRET_ID, json.dumps({"sources": {"crm": many}}))
+    secrets_manager.fail(delay=20, about=SECRET_ID)
     event = asked_for("source", command())
     event["body"] = json.dumps([{"phone": CONTACT, "id": "7", "account": "AC" + "7" * 32}] * 10)
     began = time.monotonic()
@@ -303,7 +303,7 @@ def test_another_account_is_refused_at_acceptance(
     function: Function, secrets_manager: SecretsManager, sqs: Sqs
 ) -> None:
     """Where the deployment works for the default account only: 403, and nothing is queued."""
-    secrets_manager.secrets[SECRET_ID] = secret_text()
+    secrets_manager.aws.put_secret(SECRET_ID, secret_text())
     status, problem = told(function(asked_for("http", command(account_sid="AC" + "7" * 32))))
     assert (status, problem["code"]) == (403, "account_not_allowed")
     assert not sqs.calls
@@ -368,7 +368,7 @@ def unavailable(function: Function, answer: dict[str, Any]) -> dict[str, Any]:
 )
 def test_a_queue_that_refuses(function: Function, sqs: Sqs, error: str, status: int) -> None:
     """503 with Retry-After: the caller still has its command; the line says whose it is, and why."""
-    sqs.error, sqs.status = error, status
+    sqs.fail(code=error, status=status)
     line = unavailable(function, function(asked_for("source", command(conversation_id="case-1"))))
     assert line["conversation_id"] == "case-1"
     assert not sqs.messages
@@ -379,7 +379,7 @@ def test_a_queue_that_confirms_nothing(
     function: Function, sqs: Sqs, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
     """200 without an id, or nothing that botocore can read: no defect of ours, and the caller asks again."""
-    monkeypatch.setattr(sqs, "carry_out", lambda _: answer)
+    sqs.fail(status=200, body=json.dumps(answer))
     assert "may have it" in unavailable(function, function(asked_for("http", command())))["detail"]
 
 
@@ -387,15 +387,15 @@ def test_a_queue_that_confirms_nothing(
     ("fault", "seconds"),
     [
         ({"delay": 20.0}, 1.5),
-        ({"drip": 0.5}, 1.5),
-        ({"delay": 20.0, "late": True}, 1.5),
-        ({"drip": 0.5}, 30.0),
+        ({"broken": "drip", "interval": 0.5}, 1.5),
+        ({"delay": 20.0, "carried_out": True}, 1.5),
+        ({"broken": "drip", "interval": 0.5}, 30.0),
     ],
 )
 def test_a_queue_that_hangs(function: Function, sqs: Sqs, fault: dict[str, Any], seconds: float) -> None:
     """The answer comes in time, also for a sender that waits 5 seconds; the log says what SQS may have."""
     function(asked_for("http", command()))
-    vars(sqs).update(fault)
+    sqs.fail(**fault)
     began = time.monotonic()
     line = unavailable(function, function(asked_for("http", command()), seconds=seconds))
     assert time.monotonic() - began < min(seconds, 4.8)
@@ -404,17 +404,17 @@ def test_a_queue_that_hangs(function: Function, sqs: Sqs, fault: dict[str, Any],
 
 def test_a_queue_that_is_slow(function: Function, sqs: Sqs) -> None:
     """It is waited for, as long as the sender waits."""
-    sqs.delay = 1.0
+    sqs.fail(delay=1.0)
     assert function(asked_for("http", command()))["statusCode"] == 202
     assert len(sqs.messages) == 1
 
 
-@pytest.mark.parametrize("fault", [{"error": "InternalFailure", "status": 500}, {"delay": 3.0}])
+@pytest.mark.parametrize("fault", [{"code": "InternalFailure", "status": 500}, {"delay": 3.0}])
 def test_one_passing_failure_is_tried_again(function: Function, sqs: Sqs, fault: dict[str, Any]) -> None:
     """The caller does not notice, and it counts as one command."""
-    vars(sqs).update(fault | {"times": 1})
+    sqs.fail(**fault, times=1)
     assert function(asked_for("http", command()))["statusCode"] == 202
-    assert sqs.calls == 2
+    assert len(sqs.calls) == 2
     assert function.metrics == {"CommandsQueued": 1}
 
 

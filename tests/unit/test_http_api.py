@@ -6,8 +6,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample
-from doubles import SecretsManager
+from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -277,7 +276,7 @@ def test_a_secret_that_cannot_be_read_is_unavailable(
     function: Function, secrets_manager: SecretsManager, command: dict[str, str]
 ) -> None:
     """503: it may be there again."""
-    del secrets_manager.secrets[SECRET_ID]
+    secrets_manager.aws.delete_secret(SECRET_ID)
     status, problem = ask(function, http_event(command))
     assert (status, problem["code"]) == (503, "credentials_unavailable")
     assert function.metrics == {"CredentialsUnavailable": 1}

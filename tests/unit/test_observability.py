@@ -7,11 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import FLOW_SID, Function
-from doubles import SecretsManager
 
 from end_conversation.aws.clients import client
 from local.studio import Studio
@@ -20,17 +18,9 @@ from local.studio import Studio
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
 
 
-def test_timestamps(
-    function: Function, studio: Studio, environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
-) -> None:
+def test_timestamps(function: Function, studio: Studio) -> None:
     """Every line's is RFC 3339, a library's too: Lambda's filter takes a line with another for INFO."""
-    get = secrets_manager.answer
-
-    def warn(request: dict[str, Any]) -> Any:
-        logging.getLogger("library").warning("careful")
-        return get(request)
-
-    environment.setattr(secrets_manager, "answer", warn)
+    studio.before = lambda _: logging.getLogger("library").warning("careful")
     function({"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid})
     assert [line["message"] for line in function.logs] == ["careful", "conversation_ended"]
     assert all(RFC_3339.fullmatch(line["timestamp"]) for line in function.logs)

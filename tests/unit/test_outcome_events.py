@@ -8,10 +8,8 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, sample
-from doubles import EventBridge, SecretsManager, Sqs
+from conftest import FLOW_SID, SECRET_ID, EventBridge, Function, SecretsManager, Sqs, sample
 from jsonschema import Draft4Validator
-from moto.server import ThreadedMotoServer
 
 from end_conversation import app, sweep
 from end_conversation.aws import clients as aws
@@ -20,6 +18,7 @@ from end_conversation.errors import EndConversationError
 from end_conversation.triggers.http_api import STATUS
 from end_conversation.twilio import account as account_module
 from end_conversation.webhooks import verifier
+from local.aws import Aws
 from local.studio import Studio
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/outcome-events.schema.json").read_text())
@@ -40,34 +39,35 @@ POISON = "not json"
 
 
 @pytest.fixture(autouse=True)
-def bus(environment: pytest.MonkeyPatch, studio: Studio) -> Iterator[EventBridge]:
+def bus(environment: pytest.MonkeyPatch, studio: Studio, moto: Aws) -> Iterator[EventBridge]:
     """The bus of OUTCOME_EVENT_BUS; no try waits long for the next."""
     environment.setattr(account_module, "BACKOFF", 0.001)
     studio.executions.add_flow(FLOW_SID)
-    with EventBridge() as running:
-        environment.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", running.url)
-        environment.setenv("OUTCOME_EVENT_BUS", BUS)
-        yield running
-        for event in running.events:
-            assert [error.message for error in Draft4Validator(SCHEMA).iter_errors(event)] == []
-            text = json.dumps(event)
-            assert CONTACT not in text
-            assert REASON not in text
+    bus = EventBridge(moto, BUS)
+    environment.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", moto.url)
+    environment.setenv("OUTCOME_EVENT_BUS", BUS)
+    yield bus
+    for event in bus.events:
+        assert [error.message for error in Draft4Validator(SCHEMA).iter_errors(event)] == []
+        text = json.dumps(event)
+        assert CONTACT not in text
+        assert REASON not in text
 
 
 @pytest.fixture
-def sqs(environment: pytest.MonkeyPatch) -> Iterator[Sqs]:
-    with Sqs() as running:
-        environment.setenv("AWS_ENDPOINT_URL_SQS", running.url)
-        environment.setenv("DEAD_LETTER_QUEUE_URL", f"{running.url}/123456789012/dead-letters")
-        yield running
+def sqs(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
+    dead_letters = Sqs(moto, "dead-letters")
+    Sqs(moto, "commands")
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
+    environment.setenv("DEAD_LETTER_QUEUE_URL", dead_letters.url)
+    return dead_letters
 
 
 @pytest.fixture
 def crm(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
     """A source whose webhook carries several events."""
     environment.setenv("WEBHOOK_SECRET_ID", WEBHOOK_SECRET_ID)
-    secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps({"sources": {"crm": CRM}})
+    secrets_manager.aws.put_secret(WEBHOOK_SECRET_ID, json.dumps({"sources": {"crm": CRM}}))
     verifier._verifier_of.cache_clear()
 
 
@@ -155,7 +155,7 @@ def test_the_bus_is_a_name_or_an_arn(
     """As the setting has it."""
     environment.setenv("OUTCOME_EVENT_BUS", bus_name)
     function(of(studio))
-    assert [entry["EventBusName"] for entry in bus.entries] == [bus_name]
+    assert bus.puts[0][0]["EventBusName"] == bus_name
 
 
 def test_what_had_ended_before_is_told_apart(function: Function, studio: Studio, bus: EventBridge) -> None:
@@ -284,7 +284,9 @@ def test_an_ignored_event_has_no_outcome(
     function: Function, secrets_manager: SecretsManager, bus: EventBridge, crm: None
 ) -> None:
     """It was no command."""
-    secrets_manager.secrets[WEBHOOK_SECRET_ID] = json.dumps({"sources": {"crm": CRM | {"when": "closed"}}})
+    secrets_manager.aws.put_secret(
+        WEBHOOK_SECRET_ID, json.dumps({"sources": {"crm": CRM | {"when": "closed"}}})
+    )
     assert json.loads(function(by_crm(CONTACT))["body"]) == {"status": "ignored"}
     assert not bus.calls
 
@@ -293,7 +295,7 @@ def test_an_accepted_command_has_its_outcome_later(
     function: Function, environment: pytest.MonkeyPatch, studio: Studio, bus: EventBridge, sqs: Sqs
 ) -> None:
     """None at acceptance; then that of the queue's message."""
-    environment.setenv("QUEUE_URL", f"{sqs.url}/123456789012/commands")
+    environment.setenv("QUEUE_URL", sqs.url.replace("dead-letters", "commands"))
     event = by_http(of(studio))
     event["headers"] |= {"prefer": "respond-async"}
     assert function(event)["statusCode"] == 202
@@ -304,7 +306,8 @@ def test_an_accepted_command_has_its_outcome_later(
 
 
 @pytest.mark.parametrize(
-    "fault", [{"error": "AccessDeniedException"}, {"error": "InternalFailure", "status": 500, "late": True}]
+    "fault",
+    [{"code": "AccessDeniedException"}, {"code": "InternalFailure", "status": 500, "carried_out": True}],
 )
 def test_a_queueing_that_is_not_confirmed_publishes_nothing(
     function: Function,
@@ -315,8 +318,8 @@ def test_a_queueing_that_is_not_confirmed_publishes_nothing(
     fault: dict[str, Any],
 ) -> None:
     """The sender was told, and the command may be in the queue: its outcome would contradict this one."""
-    environment.setenv("QUEUE_URL", f"{sqs.url}/123456789012/commands")
-    vars(sqs).update(fault)
+    environment.setenv("QUEUE_URL", sqs.url.replace("dead-letters", "commands"))
+    sqs.fail(**fault)
     assert function(by_crm("+15005550001", "+15005550002"))["statusCode"] == 503
     assert not bus.calls
 
@@ -325,7 +328,7 @@ def test_an_invalid_event_does_not_speak_in_anothers_name(
     function: Function, environment: pytest.MonkeyPatch, bus: EventBridge, sqs: Sqs, crm: None
 ) -> None:
     """The outcome of the one that is no command says nothing of the valid one before it."""
-    environment.setenv("QUEUE_URL", f"{sqs.url}/123456789012/commands")
+    environment.setenv("QUEUE_URL", sqs.url.replace("dead-letters", "commands"))
     assert function(by_crm("+15005550001", ""))["statusCode"] == 400
     assert published(bus) == [
         ("ConversationNotEnded", {"trigger": "webhook", "source": "crm", "code": "invalid_request"})
@@ -405,7 +408,7 @@ def test_a_record_that_cannot_be_dead_lettered_is_not_final(
     function: Function, bus: EventBridge, sqs: Sqs
 ) -> None:
     """The move fails, the message comes again: no event."""
-    sqs.error = "AccessDeniedException"
+    sqs.fail(code="AccessDeniedException")
     assert function(by_sqs(POISON))["batchItemFailures"]
     assert not bus.calls
 
@@ -472,17 +475,17 @@ def test_an_eventbridge_that_refuses_changes_nothing(
     function: Function, studio: Studio, bus: EventBridge, error: str, status: int
 ) -> None:
     """Tried once more, then logged and counted; the command's answer is as ever."""
-    bus.error, bus.status = error, status
+    bus.fail(code=error, status=status)
     command = of(studio)
     assert function(command)["executions"][0]["sid"] == command["execution_sid"]
     assert not_published(function)["detail"] == error
-    assert bus.calls == 2
+    assert len(bus.calls) == 2
     assert function.metrics["ExecutionsEnded"] == 1
 
 
 def test_a_failure_stays_a_failure(function: Function, studio: Studio, bus: EventBridge) -> None:
     """Publishing does not hide an error behind its own."""
-    bus.error = "AccessDeniedException"
+    bus.fail(code="AccessDeniedException")
     command = of(studio)
     studio.fail(status=404)
     assert invoke(function, by_eventbridge(command)) == "execution_not_found"
@@ -491,7 +494,7 @@ def test_a_failure_stays_a_failure(function: Function, studio: Studio, bus: Even
 
 def test_one_passing_refusal_is_survived(function: Function, studio: Studio, bus: EventBridge) -> None:
     """No line, no count."""
-    bus.error, bus.status, bus.times = "InternalFailure", 500, 1
+    bus.fail(code="InternalFailure", status=500, times=1)
     function(of(studio))
     assert len(published(bus)) == 1
     assert "OutcomesNotPublished" not in function.metrics
@@ -501,9 +504,9 @@ def test_one_passing_refusal_is_survived(function: Function, studio: Studio, bus
     ("fault", "seconds"),
     [
         ({"delay": 20.0}, 2.5),
-        ({"drip": 0.4}, 2.5),
-        ({"delay": 20.0, "late": True}, 2.5),
-        ({"drip": 0.4}, 10.0),
+        ({"broken": "drip", "interval": 0.4}, 2.5),
+        ({"delay": 20.0, "carried_out": True}, 2.5),
+        ({"broken": "drip", "interval": 0.4}, 10.0),
     ],
 )
 def test_an_eventbridge_that_hangs_is_given_up_in_time(
@@ -511,7 +514,7 @@ def test_an_eventbridge_that_hangs_is_given_up_in_time(
 ) -> None:
     """The answer comes within the deadline, and without more than a few seconds' delay."""
     function(of(studio))
-    vars(bus).update(fault)
+    bus.fail(**fault)
     command = of(studio)
     began = time.monotonic()
     assert function(command, seconds)["executions"][0]["sid"] == command["execution_sid"]
@@ -533,7 +536,7 @@ def test_a_senseless_answer_changes_nothing(
     function: Function, studio: Studio, bus: EventBridge, answers: dict[str, Any]
 ) -> None:
     """Not even that of an EventBridge that is none."""
-    bus.answers = answers
+    bus.fail(status=200, body=json.dumps(answers))
     command = of(studio)
     assert function(command)["executions"][0]["sid"] == command["execution_sid"]
 
@@ -545,23 +548,27 @@ def test_no_one_listens(function: Function, environment: pytest.MonkeyPatch, stu
     not_published(function)
 
 
+def outcomes(taken: str) -> dict[str, Any]:
+    """EventBridge's answer: which of the entries it has taken (y), and which not (n)."""
+    refusal = {"ErrorCode": "InternalFailure", "ErrorMessage": "for now"}
+    entries = [{"EventId": str(n)} if each == "y" else refusal for n, each in enumerate(taken)]
+    return {
+        "status": 200,
+        "body": json.dumps({"FailedEntryCount": taken.count("n"), "Entries": entries}),
+    }
+
+
 def test_entries_that_fail_are_tried_once_more(
     function: Function, studio: Studio, bus: EventBridge, sqs: Sqs
 ) -> None:
     """They alone; what got through is not published twice."""
-    asked: list[str] = []
-
-    def once(entry: dict[str, Any]) -> bool:
-        case = json.loads(entry["Detail"]).get("conversation_id", "")
-        asked.append(case)
-        return case in ("case-3", "case-7") and asked.count(case) == 1
-
-    bus.refuses = once
+    bus.fail(times=1, **outcomes("yyynyyynyy"))
     commands = [
         of(studio, execution_sid=studio.seed(FLOW_SID).sid, conversation_id=f"case-{n}") for n in range(10)
     ]
     assert not function(by_sqs(*commands))["batchItemFailures"]
-    assert [len(entries) for entries in bus.puts] == [10, 2]
+    first, second = bus.puts
+    assert second == [first[3], first[7]]
     assert sorted(detail["conversation_id"] for _, detail in published(bus)) == [
         f"case-{n}" for n in range(10)
     ]
@@ -572,7 +579,8 @@ def test_entries_that_fail_again_are_counted(
     function: Function, studio: Studio, bus: EventBridge, sqs: Sqs
 ) -> None:
     """One line for them together, with EventBridge's code; the batch is done."""
-    bus.refuses = lambda entry: '"case-1"' not in entry["Detail"]
+    for taken in ("nynn", "nnn"):
+        bus.fail(times=1, **outcomes(taken))
     commands = [
         of(studio, execution_sid=studio.seed(FLOW_SID).sid, conversation_id=f"case-{n}") for n in range(4)
     ]
@@ -693,7 +701,7 @@ def test_a_sweep_that_raises_publishes_nothing(swept: Function, bus: EventBridge
 
 def test_a_sweep_with_a_bus_that_refuses(swept: Function, studio: Studio, bus: EventBridge) -> None:
     """Its result is returned all the same."""
-    bus.error = "AccessDeniedException"
+    bus.fail(code="AccessDeniedException")
     assert swept({"flow_sids": [FLOW_SID]})["complete"]
     not_published(swept)
 
@@ -710,23 +718,12 @@ def test_an_accounts_outcome_names_it(
     assert SECRET_ID in secrets_manager.reads
 
 
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    """Moto's EventBridge and SQS; it takes half a second to stop."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    server.stop()
-
-
 def test_from_event_in_to_outcome_out(
-    function: Function, environment: pytest.MonkeyPatch, studio: Studio, moto_url: str
+    function: Function, environment: pytest.MonkeyPatch, studio: Studio, bus: EventBridge
 ) -> None:
     """One rule brings the event to the queue, the function takes it there, another brings the outcome."""
-    for service in ("EVENTBRIDGE", "SQS"):
-        environment.setenv(f"AWS_ENDPOINT_URL_{service}", moto_url)
-    eventbridge, sqs = boto3.client("events"), boto3.resource("sqs")
-    eventbridge.create_event_bus(Name=BUS)
+    environment.setenv("AWS_ENDPOINT_URL_SQS", bus.url)
+    eventbridge, sqs = bus.aws.client("events"), boto3.resource("sqs")
     queues = {}
     for name, pattern in {
         "commands": {"source": ["crm"], "detail-type": ["EndConversation"]},

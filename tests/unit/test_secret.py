@@ -1,5 +1,6 @@
 """The cache of a secret: when it reads, when it does not, and what it does when it cannot."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from doubles import SecretsManager
+from conftest import SecretsManager, eventually
 
 from end_conversation.aws import clients as aws
 from end_conversation.aws import secret as secret_module
@@ -39,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def secret(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: Clock) -> Secret[str]:
-    secrets_manager.secrets[ID] = "first"
+    secrets_manager.aws.put_secret(ID, "first")
     return Secret(aws.client("secretsmanager"), ID, parse, 300)
 
 
@@ -74,7 +75,7 @@ def test_an_old_value_is_read_again(
 ) -> None:
     """After its age a changed value is noticed without any refusal."""
     get(secret)
-    secrets_manager.secrets[ID] = "second"
+    secrets_manager.aws.put_secret(ID, "second")
     clock.now += 300
     assert get(secret) == "second"
 
@@ -94,7 +95,7 @@ def test_without_a_value_a_failure_is_told(
     secret: Secret[str], secrets_manager: SecretsManager, error: str
 ) -> None:
     """The error names what AWS said."""
-    secrets_manager.error = error
+    secrets_manager.fail(code=error)
     with pytest.raises(CredentialsUnavailable, match=rf"^Secrets Manager refuses the secret: {error}$"):
         get(secret)
 
@@ -123,7 +124,7 @@ def test_an_answer_that_nobody_can_read_is_a_failing_service(
     """JSON of another shape, at which botocore breaks: no answer of Secrets Manager, so it is bridged."""
     bridged = Secret(aws.client("secretsmanager"), ID, parse, 300, 3600)
     get(bridged)
-    monkeypatch.setattr(secrets_manager, "carry_out", lambda _: ["not", "an", "object"])
+    secrets_manager.fail(status=200, body=json.dumps(["not", "an", "object"]))
     clock.now += 301
     assert get(bridged) == "first"
     with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager fails: AttributeError$"):
@@ -134,7 +135,7 @@ def test_a_value_that_does_not_parse_is_a_failure(
     secret: Secret[str], secrets_manager: SecretsManager
 ) -> None:
     """What the secret lacks is told in the parser's words."""
-    secrets_manager.secrets[ID] = ""
+    secrets_manager.fail(status=200, body='{"SecretString": ""}')
     with pytest.raises(CredentialsUnavailable, match=r"^it is empty$"):
         get(secret)
 
@@ -144,7 +145,7 @@ def test_an_expired_value_serves_on_while_secrets_manager_fails(
 ) -> None:
     """It is used for half a minute before Secrets Manager is asked again."""
     get(secret)
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     clock.now += 301
     assert get(secret) == "first"
     reads = len(secrets_manager.reads)
@@ -161,10 +162,11 @@ def test_a_clock_that_was_set_back_prolongs_no_stale_use(
 ) -> None:
     """An hour back would have been an hour without asking Secrets Manager."""
     get(secret)
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     clock.now += 301
     get(secret)
-    secrets_manager.error, secrets_manager.secrets[ID] = None, "second"
+    secrets_manager.recover()
+    secrets_manager.aws.put_secret(ID, "second")
     clock.now -= 3600
     assert get(secret) == "second"
 
@@ -174,20 +176,21 @@ def test_a_recovered_secrets_manager_is_noticed(
 ) -> None:
     """After the half minute the new value is read."""
     get(secret)
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     clock.now += 301
     get(secret)
-    secrets_manager.error, secrets_manager.secrets[ID] = None, "second"
+    secrets_manager.recover()
+    secrets_manager.aws.put_secret(ID, "second")
     clock.now += STALE_USE
     assert get(secret) == "second"
 
 
-@pytest.mark.parametrize("fault", ["delay", "drip"])
+@pytest.mark.parametrize("fault", [{"delay": 20.0}, {"broken": "drip", "interval": 0.3}], ids=str)
 def test_a_secrets_manager_that_hangs_is_given_up(
-    secret: Secret[str], secrets_manager: SecretsManager, fault: str
+    secret: Secret[str], secrets_manager: SecretsManager, fault: dict[str, Any]
 ) -> None:
     """Half of the time that is left is all it gets, whether it says nothing or a byte now and then."""
-    setattr(secrets_manager, fault, 20.0 if fault == "delay" else 0.3)
+    secrets_manager.fail(**fault)
     began = monotonic()
     with pytest.raises(CredentialsUnavailable, match=r"^Secrets Manager does not answer in time$"):
         get(secret, 2.0)
@@ -203,7 +206,7 @@ def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyP
 
 def test_concurrent_callers_read_once(secret: Secret[str], secrets_manager: SecretsManager) -> None:
     """Ten records at a cold start cost one call."""
-    secrets_manager.delay = 0.1
+    secrets_manager.fail(delay=0.1)
     with ThreadPoolExecutor(10) as threads:
         assert set(threads.map(lambda _: get(secret), range(10))) == {"first"}
     assert len(secrets_manager.reads) == 1
@@ -211,7 +214,7 @@ def test_concurrent_callers_read_once(secret: Secret[str], secrets_manager: Secr
 
 def test_concurrent_callers_share_a_failure(secret: Secret[str], secrets_manager: SecretsManager) -> None:
     """Ten records do not wait for ten failures, one after the other."""
-    secrets_manager.delay = 20.0
+    secrets_manager.fail(delay=20.0)
     began = monotonic()
     with ThreadPoolExecutor(10) as threads:
         outcomes = list(threads.map(lambda _: failure(secret, 2.0), range(10)))
@@ -231,7 +234,7 @@ def failure(secret: Secret[str], seconds: float) -> CredentialsUnavailable | Non
 def test_a_refused_value_is_read_again(secret: Secret[str], secrets_manager: SecretsManager) -> None:
     """A rotated secret is there at once, however fresh the cache is."""
     refused, sent_at = get(secret), monotonic()
-    secrets_manager.secrets[ID] = "second"
+    secrets_manager.aws.put_secret(ID, "second")
     assert secret.renew(refused, sent_at, Deadline(5)) == "second"
 
 
@@ -244,7 +247,8 @@ def test_an_unchanged_value_is_not_worth_a_retry(secret: Secret[str]) -> None:
 def test_concurrent_refusals_read_once(secret: Secret[str], secrets_manager: SecretsManager) -> None:
     """Ten refused records cost one more call, and all get the new value."""
     refused, sent_at = get(secret), monotonic()
-    secrets_manager.secrets[ID], secrets_manager.delay = "second", 0.05
+    secrets_manager.aws.put_secret(ID, "second")
+    secrets_manager.fail(delay=0.05)
     with ThreadPoolExecutor(10) as threads:
         renewed = threads.map(lambda _: secret.renew(refused, sent_at, Deadline(5)), range(10))
         assert set(renewed) == {"second"}
@@ -266,7 +270,7 @@ def test_a_value_that_someone_else_renewed_needs_no_read(
 ) -> None:
     """Who was refused late, with the old value, gets the new one from the cache."""
     refused, sent_at = get(secret), monotonic()
-    secrets_manager.secrets[ID] = "second"
+    secrets_manager.aws.put_secret(ID, "second")
     secret.renew(refused, sent_at, Deadline(5))
     assert secret.renew(refused, monotonic(), Deadline(5)) == "second"
     assert len(secrets_manager.reads) == 2
@@ -275,7 +279,7 @@ def test_a_value_that_someone_else_renewed_needs_no_read(
 def test_a_failing_renewal_is_told(secret: Secret[str], secrets_manager: SecretsManager) -> None:
     """Refused, and nothing else to be had."""
     refused, sent_at = get(secret), monotonic()
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     with pytest.raises(
         CredentialsUnavailable, match=r"^Secrets Manager refuses the secret: InternalServiceError$"
     ):
@@ -286,10 +290,10 @@ def test_a_reader_that_hangs_does_not_hold_up_others(
     secret: Secret[str], secrets_manager: SecretsManager
 ) -> None:
     """Waiting for another thread's read keeps to one's own deadline."""
-    secrets_manager.delay = 20.0
+    secrets_manager.fail(delay=20.0)
     other = threading.Thread(target=failure, args=(secret, 2.0))
     other.start()
-    assert secrets_manager.asked.wait(5)
+    assert eventually(lambda: secrets_manager.calls)
     began = monotonic()
     assert failure(secret, 0.1)
     assert monotonic() - began < 0.9

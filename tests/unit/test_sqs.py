@@ -2,20 +2,18 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 import boto3
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Context, Function, sample, secret_text
-from doubles import SecretsManager
-from moto.server import ThreadedMotoServer
+from conftest import FLOW_SID, SECRET_ID, Context, Function, SecretsManager, sample, secret_text
 
 from end_conversation.command import Command
 from end_conversation.errors import InvalidRequest
 from end_conversation.triggers.envelope import unwrap
 from end_conversation.twilio import account as account_module
+from local.aws import Aws
 from local.studio import Studio
 
 POISON = "not json"
@@ -40,23 +38,13 @@ def is_ended(studio: Studio, command: dict[str, str]) -> bool:
     return studio.executions.get(FLOW_SID, command["execution_sid"]).status == "ended"
 
 
-@pytest.fixture(scope="session")
-def sqs_url() -> Iterator[str]:
-    """Moto's SQS; it takes half a second to stop."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    server.stop()
-
-
 @pytest.fixture
-def dead_letter_queue(environment: pytest.MonkeyPatch, sqs_url: str) -> Any:
+def dead_letter_queue(environment: pytest.MonkeyPatch, moto: Aws) -> Any:
     """A queue of moto's, with its URL in the function's environment."""
-    environment.setenv("AWS_ENDPOINT_URL_SQS", sqs_url)
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
     queue = boto3.resource("sqs").create_queue(QueueName="dead-letters")
     environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
-    yield queue
-    queue.delete()
+    return queue
 
 
 def logged(function: Function, message: str) -> dict[str, Any]:
@@ -247,7 +235,7 @@ def test_a_rotated_secret_is_read_once_for_ten_records(
     """All ten meet 401, one asks Secrets Manager, and none fails."""
     function(batch(*commands(studio, 1)))
     studio.credentials = {("SK" + "2" * 32, "rotated")}
-    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated")
+    secrets_manager.aws.put_secret(SECRET_ID, secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated"))
     assert function(batch(*commands(studio, 10))) == {"batchItemFailures": []}
     assert len(secrets_manager.reads) == 2
     assert function.metrics == {"ExecutionsEnded": 10}

@@ -5,8 +5,7 @@ from time import monotonic
 
 import pytest
 import snapshot_restore_py
-from conftest import FLOW_SID, Function, eventually
-from doubles import SecretsManager
+from conftest import FLOW_SID, Function, SecretsManager, eventually
 
 from end_conversation import app, deadline
 from end_conversation.twilio import account as account_module
@@ -51,9 +50,9 @@ def test_a_failing_start_is_survived(
     if who == "twilio":
         studio.fail(broken="reset")
     else:
-        secrets_manager.error = "InternalServiceError"
+        secrets_manager.fail(code="InternalServiceError")
     app._start("on-demand")
-    secrets_manager.error = None
+    secrets_manager.recover()
     assert function(command)["executions"]
 
 
@@ -67,7 +66,7 @@ def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatc
 
 def test_a_hanging_start_is_bounded(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
     """The gateway's caller is waiting meanwhile."""
-    secrets_manager.delay = 20
+    secrets_manager.fail(delay=20)
     began = monotonic()
     app._start("on-demand")
     assert monotonic() - began < deadline.WARM_UP_LIMIT + 0.5

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, secret_text
-from doubles import SecretsManager
+from conftest import FLOW_SID, SECRET_ID, SecretsManager, secret_text
 
 from end_conversation.aws import clients as aws
 from end_conversation.aws.secret import Secret
@@ -430,7 +429,7 @@ def test_a_secret_that_cannot_be_read_again_is_told(
     """With what Secrets Manager has against it."""
     end(studio.seed(FLOW_SID).sid)
     studio.credentials = set()
-    secrets_manager.error = "AccessDeniedException"
+    secrets_manager.fail(code="AccessDeniedException")
     with pytest.raises(CredentialsUnavailable, match="refuses the secret: AccessDeniedException"):
         end()
 
@@ -439,7 +438,7 @@ def test_a_rotated_secret_is_read_again(end: End, studio: Studio, secrets_manage
     """401, one more call to Secrets Manager, and the same Execution is ended."""
     end(studio.seed(FLOW_SID).sid)
     studio.credentials = {("SK" + "2" * 32, "rotated")}
-    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated")
+    secrets_manager.aws.put_secret(SECRET_ID, secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated"))
     execution = studio.seed(FLOW_SID)
     assert end(execution.sid).sid == execution.sid
     assert len(secrets_manager.reads) == 2
@@ -461,7 +460,7 @@ def test_new_credentials_that_are_wrong_too_are_rejected(
     end(studio.seed(FLOW_SID).sid)
     studio.credentials = set()
     studio.clear_requests()
-    secrets_manager.secrets[SECRET_ID] = secret_text(apiKeySecret="also wrong")
+    secrets_manager.aws.put_secret(SECRET_ID, secret_text(apiKeySecret="also wrong"))
     assert type(failure(end)) is CredentialsRejected
     assert (len(studio.requests), len(secrets_manager.reads)) == (2, 2)
 

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, sample
-from doubles import SecretsManager
+from conftest import FLOW_SID, Function, SecretsManager, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
@@ -115,7 +114,7 @@ def body(studio: Studio) -> bytes:
 def keys(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
     """Two signing keys, as in the middle of a rotation."""
     environment.setenv("WEBHOOK_SECRET_ID", SECRET_ID)
-    secrets_manager.secrets[SECRET_ID] = keys_text(OLD_KEY, KEY)
+    secrets_manager.aws.put_secret(SECRET_ID, keys_text(OLD_KEY, KEY))
     verifier._verifier_of.cache_clear()
 
 
@@ -392,7 +391,7 @@ def test_more_than_five_minutes_are_not(
 @pytest.mark.parametrize(
     "text",
     [
-        "",
+        " ",
         "keys",
         "[]",
         "{}",
@@ -414,7 +413,7 @@ def test_a_secret_without_a_key_is_unavailable(
     function: Function, secrets_manager: SecretsManager, text: str
 ) -> None:
     """503: the operator has something to repair, and nothing of the secret is logged."""
-    secrets_manager.secrets[SECRET_ID] = text
+    secrets_manager.aws.put_secret(SECRET_ID, text)
     status, problem = ask(function, webhook_event(BODY, headers_of(BODY)))
     assert (status, problem["code"]) == (503, "credentials_unavailable")
     assert function.metrics == {"CredentialsUnavailable": 1}
@@ -426,7 +425,7 @@ def test_a_broken_key_does_not_disable_the_others(
     function: Function, secrets_manager: SecretsManager, body: bytes, broken: Any
 ) -> None:
     """It is logged by its position, authenticates nobody, and the key beside it goes on working."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [broken, KEY]})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [broken, KEY]}))
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
     assert function.logs[0]["message"] == "signing_keys_unreadable"
     assert function.logs[0]["positions"] == [0]
@@ -444,7 +443,7 @@ def test_a_rotated_key_works_at_once(
 ) -> None:
     """The keys are read again before a signature is refused."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
-    secrets_manager.secrets[SECRET_ID] = keys_text(FOREIGN_KEY)
+    secrets_manager.aws.put_secret(SECRET_ID, keys_text(FOREIGN_KEY))
     assert ask(function, webhook_event(body, headers_of(body, FOREIGN_KEY)))[0] == 200
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 401
     assert secrets_manager.reads.count(SECRET_ID) == 2
@@ -460,13 +459,14 @@ def test_forgers_do_not_make_us_read_the_keys(
 ) -> None:
     """Once a minute at most, whatever comes of it; and the keys at hand go on working."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
-    secrets_manager.error = error
+    if error:
+        secrets_manager.fail(code=error)
     for minute in range(3):
         clock.now += minute and RENEWAL_INTERVAL
         for _ in range(5):
             assert ask(function, webhook_event(body, headers_of(body, FOREIGN_KEY, at=clock.now)))[0] == 401
         assert secrets_manager.reads.count(SECRET_ID) == 2 + minute
-    secrets_manager.error = None
+    secrets_manager.recover()
     assert ask(function, webhook_event(body, headers_of(body, at=clock.now)))[0] == 200
 
 
@@ -483,9 +483,9 @@ def test_a_revoked_key_is_not_accepted_again(
     """An answer without a usable key ends the use of the keys at once, and for good."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
     if secret is None:
-        del secrets_manager.secrets[SECRET_ID]
+        secrets_manager.aws.delete_secret(SECRET_ID)
     else:
-        secrets_manager.secrets[SECRET_ID] = secret
+        secrets_manager.aws.put_secret(SECRET_ID, secret)
     for seconds in (301, 30, 7 * 3600, 24 * 3600):
         clock.now += seconds
         status, answer = ask(function, webhook_event(body, headers_of(body, at=clock.now)))
@@ -498,7 +498,7 @@ def test_a_failing_service_is_bridged_for_an_hour(
 ) -> None:
     """Nobody but us enforces that a key is revoked, so not knowing must come to an end."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
-    secrets_manager.error = error
+    secrets_manager.fail(code=error)
     read_at = clock.now
     for after in (301, 1800, 3599):
         clock.now = read_at + after
@@ -530,7 +530,7 @@ def test_a_failing_renewal_is_logged(
 ) -> None:
     """The caller hears of its signature only."""
     assert ask(function, webhook_event(body, headers_of(body)))[0] == 200
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     assert ask(function, webhook_event(body, headers_of(body, FOREIGN_KEY)))[0] == 401
     assert [line["message"] for line in function.logs] == [
         "signing_keys_not_renewed",
@@ -543,7 +543,7 @@ def test_a_secret_manager_that_fails_is_unavailable(
     function: Function, secrets_manager: SecretsManager
 ) -> None:
     """503: whether the request is genuine cannot be told, so it may come again."""
-    secrets_manager.error = "InternalServiceError"
+    secrets_manager.fail(code="InternalServiceError")
     status, problem = ask(function, webhook_event(BODY, headers_of(BODY)))
     assert (status, problem["code"]) == (503, "credentials_unavailable")
 
@@ -620,7 +620,7 @@ def test_after_a_failure_the_keys_are_left_alone_for_a_while(
 ) -> None:
     """Anybody can send forged requests, and must not make us ask with each of them."""
     clock.now = float(int(clock.now))
-    secrets_manager.secrets[SECRET_ID] = "{}"
+    secrets_manager.aws.put_secret(SECRET_ID, "{}")
     config = Config.from_environment()
     signed = signed_now(clock)
     began = clock.now

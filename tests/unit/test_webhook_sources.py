@@ -5,21 +5,20 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import FLOW_SID, Function, sample
-from doubles import SecretsManager, Sqs
+from conftest import FLOW_SID, Function, SecretsManager, Sqs, sample
 
 from end_conversation.aws import secret as secret_module
 from end_conversation.webhooks import sources as sources_module
 from end_conversation.webhooks import verifier
 from end_conversation.webhooks.verifier import RENEWAL_INTERVAL
 from local import signing
+from local.aws import Aws
 from local.signing import signed
 from local.studio import Execution, Studio
 
@@ -69,18 +68,18 @@ def sources(
 ) -> SecretsManager:
     """The sources of this file beside our own key, and a Flow where nothing is active."""
     environment.setenv("WEBHOOK_SECRET_ID", SECRET_ID)
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [OWN_KEY], "sources": SOURCES})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [OWN_KEY], "sources": SOURCES}))
     verifier._verifier_of.cache_clear()
     studio.executions.add_flow(FLOW_SID)
     return secrets_manager
 
 
 @pytest.fixture
-def sqs(environment: pytest.MonkeyPatch) -> Iterator[Sqs]:
-    with Sqs() as running:
-        environment.setenv("AWS_ENDPOINT_URL_SQS", running.url)
-        environment.setenv("QUEUE_URL", f"{running.url}/123456789012/commands")
-        yield running
+def sqs(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
+    queue = Sqs(moto, "commands")
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
+    environment.setenv("QUEUE_URL", queue.url)
+    return queue
 
 
 @pytest.fixture
@@ -241,7 +240,7 @@ def test_a_bad_declaration_disables_itself_alone(
     function: Function, secrets_manager: SecretsManager, studio: Studio
 ) -> None:
     """It gets 401, one ERROR line and one count for each reading; the others and our own route go on."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [OWN_KEY], "sources": BROKEN | SOURCES})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [OWN_KEY], "sources": BROKEN | SOURCES}))
     execution = active(studio)
     assert function(sent("desk"))["statusCode"] == 200
     assert execution.status == "ended"
@@ -261,7 +260,7 @@ def test_sources_that_are_none_leave_our_own_route_alone(
     function: Function, secrets_manager: SecretsManager, declarations: Any
 ) -> None:
     """They are logged, unless there is nothing at all."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [OWN_KEY], "sources": declarations})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [OWN_KEY], "sources": declarations}))
     assert function(own({"flow_sid": FLOW_SID, "contact": CONTACT}))["statusCode"] == 200
     assert function.metrics == {"NothingToEnd": 1} | ({"SourcesInvalid": 1} if declarations else {})
     assert "Not A Name" not in function.output
@@ -293,7 +292,7 @@ def test_a_new_source_works_at_once(
 ) -> None:
     """The secret is read again for what it does not know: once a minute at most, whoever asks."""
     assert function(sent("crm"))["statusCode"] == 200
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"sources": SOURCES | {"new": TOKEN}})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": SOURCES | {"new": TOKEN}}))
     assert function(sent("new"))["statusCode"] == 200
     assert secrets_manager.reads.count(SECRET_ID) == 2
     for source in ("nobody", "CRM", "other"):
@@ -310,7 +309,7 @@ def test_a_rotated_key_works_at_once(function: Function, secrets_manager: Secret
     assert function(sent("crm"))["statusCode"] == 200
     newer = "not-a-real-newer-key"
     rotated = SOURCES | {"crm": TOKEN | {"keys": [KEY, newer]}}
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"sources": rotated})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": rotated}))
     for key in (newer, KEY):
         assert function(sent("crm", headers={"authorization": f"Bearer {key}"}))["statusCode"] == 200
 
@@ -320,7 +319,7 @@ def test_a_removed_source_is_refused_once_the_secret_is_read(
 ) -> None:
     """At the latest when the secret is as old as it may be."""
     assert function(sent("crm"))["statusCode"] == 200
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [OWN_KEY]})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [OWN_KEY]}))
     clock.now += 301
     assert refused(function, sent("crm")) == UNAUTHORIZED
 
@@ -331,9 +330,9 @@ def test_a_secret_that_cannot_be_read_is_unavailable(
 ) -> None:
     """503, as on our own route, also for a source that there may not be."""
     if error:
-        secrets_manager.errors[SECRET_ID] = error
+        secrets_manager.fail(code=error, about=SECRET_ID)
     else:
-        del secrets_manager.secrets[SECRET_ID]
+        secrets_manager.aws.delete_secret(SECRET_ID)
     for source in ("crm", "nobody"):
         assert refused(function, sent(source), 503)["code"] == "credentials_unavailable"
 
@@ -342,7 +341,7 @@ def test_a_secret_that_hangs_is_unavailable_in_time(
     function: Function, secrets_manager: SecretsManager
 ) -> None:
     """Before the function's own time is over."""
-    secrets_manager.delays[SECRET_ID] = 20
+    secrets_manager.fail(delay=20, about=SECRET_ID)
     began = time.monotonic()
     refused(function, sent("crm"), 503)
     assert time.monotonic() - began < 10
@@ -350,7 +349,7 @@ def test_a_secret_that_hangs_is_unavailable_in_time(
 
 def test_a_secret_may_hold_sources_without_keys(function: Function, secrets_manager: SecretsManager) -> None:
     """Our own route takes nobody then."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"sources": SOURCES})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": SOURCES}))
     assert function(sent("crm"))["statusCode"] == 200
     assert refused(function, own({"flow_sid": FLOW_SID, "contact": CONTACT})) == UNAUTHORIZED
 
@@ -378,7 +377,7 @@ def test_a_queued_command_keeps_its_source(
     function: Function, environment: pytest.MonkeyPatch, sqs: Sqs, name: Any, known: str | None, phone: Any
 ) -> None:
     """In log lines, and where it is dead-lettered; anybody may send messages, so only a name is repeated."""
-    environment.setenv("DEAD_LETTER_QUEUE_URL", f"{sqs.url}/123456789012/dead-letters")
+    environment.setenv("DEAD_LETTER_QUEUE_URL", sqs.url)
     record = sample("sqs")["Records"][0]
     record["body"] = json.dumps({"flow_sid": FLOW_SID, "contact": phone})
     record["messageAttributes"] = {"source": {"stringValue": name, "dataType": "String"}}
@@ -408,7 +407,7 @@ def test_when_is_nothing(
     function: Function, secrets_manager: SecretsManager, when: str, *, is_ignored: bool
 ) -> None:
     """False, null and what is empty; zero is something."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"sources": {"crm": TOKEN | {"when": when}}})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": {"crm": TOKEN | {"when": when}}}))
     status, answer = told(function(sent("crm")))
     assert (status, answer.get("status") == "ignored") == (200, is_ignored)
 
@@ -450,7 +449,7 @@ def test_none_is_queued_if_one_is_invalid(function: Function, sqs: Sqs, at: int)
 def test_none_is_acknowledged_if_one_is_not_queued(function: Function, sqs: Sqs) -> None:
     """503: the sender comes again. What is queued by then has its line and its count."""
     events = [EVENT | {"case": f"case-{n}"} for n in range(5)]
-    sqs.refuses = lambda request: "case-3" in request["MessageBody"]
+    sqs.fail(code="InvalidParameterValue", about="case-3")
     problem = refused(function, sent("many", {"events": events}), 503)
     assert (problem["code"], "message_ids" in problem) == ("queue_unavailable", False)
     assert function.metrics == {"CommandsQueued": 4}
@@ -614,7 +613,7 @@ def test_what_an_expression_cannot_do_is_a_clear_answer(
     function: Function, secrets_manager: SecretsManager, declaration: dict[str, Any], body: Any
 ) -> None:
     """400 with the declaration's field: JMESPath's own errors would quote the payload."""
-    secrets_manager.secrets[SECRET_ID] = json.dumps({"sources": {"crm": TOKEN | declaration}})
+    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": {"crm": TOKEN | declaration}}))
     problem = refused(function, sent("crm", body), 400)
     (error,) = problem["errors"]
     assert error["field"] in ("when", "each", "contact")

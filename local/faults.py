@@ -1,4 +1,4 @@
-"""What goes wrong on request: which requests fail, and how; and how slow Twilio is when nothing does."""
+"""What goes wrong on request, in the stand-ins for Twilio and AWS: which requests fail, and how."""
 
 import random
 import threading
@@ -7,15 +7,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 Broken = Literal["reset", "hang", "drip", "close"]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How long answers take, in seconds: a page of a list, each item in it, and everything else."""
-
-    page: float = 0.1
-    item: float = 0.0009
-    other: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,9 +21,9 @@ class Fault:
     delay: float = 0.0
     """Seconds before anything else happens."""
     status: int | None = None
-    """Answer this, with Twilio's error JSON, or with ``body``."""
-    code: int | None = None
-    """Twilio's error code in that JSON; by default what Twilio uses for the status."""
+    """Answer this, with an error in the service's format, or with ``body``."""
+    code: int | str | None = None
+    """The error code: a number of Twilio's, by default the one of the status; or a name of AWS's."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """More headers, ``Retry-After`` for example."""
     body: str | None = None
@@ -46,9 +37,9 @@ class Fault:
     carried_out: bool = False
     """Whether the request is carried out all the same."""
     method: str | None = None
-    """Only requests with this method."""
-    path: str | None = None
-    """Only requests with this in their path, a SID for example."""
+    """Only requests with this method; of AWS: with this operation, `GetSecretValue` for example."""
+    about: str | None = None
+    """Only requests with this in their path, a SID for example; of AWS: in their body."""
     times: int | None = 1
     """How many requests it hits; ``None``: all that come."""
     share: float = 1.0
@@ -86,11 +77,11 @@ class Faults:
         with self._lock:
             self._waiting.clear()
 
-    def next(self, method: str, path: str) -> Fault | None:
+    def next(self, method: str, about: str) -> Fault | None:
         """What happens to this request."""
         with self._lock:
             for index, (fault, left) in sorted(enumerate(self._waiting), key=_has_no_end):
-                if fault.method not in {None, method} or (fault.path or "") not in path:
+                if fault.method not in {None, method} or (fault.about or "") not in about:
                     continue
                 if fault.share < 1 and self._random.random() >= fault.share:
                     continue
