@@ -180,7 +180,7 @@ def test_poison_message_is_dead_lettered(
 ) -> None:
     """The message that can never succeed is in the dead-letter queue, with its code."""
     answers["sqs-poison-message"].result()
-    received = stand_ins.aws.sqs().receive_message(
+    received = stand_ins.aws.client("sqs").receive_message(
         QueueUrl=stand_ins.dead_letter_queue_url, MessageAttributeNames=["All"], MaxNumberOfMessages=10
     )
 
