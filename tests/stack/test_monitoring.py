@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,75 +15,28 @@ from local import samples
 from local.studio import Studio
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-DOCUMENTED = set(
-    re.findall(
-        r"`(\w+)`",
-        "".join(
-            re.findall(
-                r"^\| (`[A-Z].+?) \|",
-                (ROOT / "docs" / "metrics-and-logs.md").read_text().partition("## Logs")[0],
-                re.MULTILINE,
-            )
-        ),
-    )
-)
-"""The function's metrics; tests/docs compares the page with the code."""
-DOCUMENTED |= {"NothingToEnd", "NearMisses"}  # until the page has them
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+DASHBOARD: str = template()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
 
 # Of AWS's own metrics: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
-METRICS = {
-    "AWS/Lambda": {"Errors", "Throttles", "Invocations", "Duration", "ConcurrentExecutions"},
-    "AWS/SQS": {
+OF_AWS = {
+    ("AWS/Lambda", "FunctionName"): {
+        *("Errors", "Throttles", "Invocations", "Duration", "ConcurrentExecutions"),
+    },
+    ("AWS/SQS", "QueueName"): {
         *("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"),
         *("ApproximateNumberOfMessagesNotVisible", "NumberOfMessagesSent", "NumberOfMessagesDeleted"),
     },
-    "AWS/ApiGateway": {"Count", "4xx", "5xx", "Latency"},
-    "EndConversation": DOCUMENTED,
+    ("AWS/ApiGateway", "ApiId"): {"Count", "4xx", "5xx", "Latency"},
 }
-DIMENSIONS = {
-    "AWS/Lambda": {"FunctionName"},
-    "AWS/SQS": {"QueueName"},
-    "AWS/ApiGateway": {"ApiId"},
-    "EndConversation": {"service", "trigger"},
-}
-ALARMS = of_type("AWS::CloudWatch::Alarm")
-DASHBOARD: dict[str, Any] = json.loads(
-    template()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-)
 
 
-def dashboard_metrics() -> Iterator[tuple[str, str, set[str]]]:
-    """Namespace, name and dimensions of each metric on the dashboard."""
-    for widget in DASHBOARD["widgets"]:
-        namespace, name, dimensions = "", "", set[str]()
-        for entry in widget["properties"].get("metrics", ()):
-            match [part for part in entry if not isinstance(part, dict)]:
-                case []:
-                    found = re.search(
-                        r"\{(\w+),(\w+),(\w+)\} .* MetricName=\"(\w+)\"", entry[0]["expression"]
-                    )
-                    assert found
-                    yield found[1], found[4], {found[2], found[3]}
-                case ["...", *_]:
-                    yield namespace, name, dimensions
-                case [namespace, name, *pairs]:
-                    dimensions = set(pairs[::2])
-                    yield namespace, name, dimensions
-
-
-def alarm_metrics() -> Iterator[tuple[str, str, set[str]]]:
-    """Namespace, name and dimensions of each metric that an alarm looks at."""
-    for alarm in ALARMS.values():
-        if "MetricName" in alarm:
-            names = {dimension["Name"] for dimension in alarm["Dimensions"]}
-            yield alarm["Namespace"], alarm["MetricName"], names
-        else:
-            found = re.fullmatch(
-                r"SELECT SUM\((\w+)\) FROM SCHEMA\(\"(\w+)\", (\w+), (\w+)\) WHERE service = '[\w-]+'",
-                alarm["Metrics"][0]["Expression"],
-            )
-            assert found, alarm
-            yield found[2], found[1], {found[3], found[4]}
+def documented() -> set[str]:
+    """The functions' metrics; tests/docs compares the page with the code."""
+    page = (ROOT / "docs" / "metrics-and-logs.md").read_text().partition("## Logs")[0]
+    cells = re.findall(r"^\| (`[A-Z].+?) \|", page, re.MULTILINE)
+    # The last two: until the page has them.
+    return {*re.findall(r"`(\w+)`", " ".join(cells)), "NothingToEnd", "NearMisses"}
 
 
 def test_metrics_have_the_dimensions_that_are_asked_for(function: Function, studio: Studio) -> None:
@@ -95,32 +47,50 @@ def test_metrics_have_the_dimensions_that_are_asked_for(function: Function, stud
     (directive,) = document["_aws"]["CloudWatchMetrics"]
     variables = template()["Globals"]["Function"]["Environment"]["Variables"]
 
-    assert [set(dimensions) for dimensions in directive["Dimensions"]] == [DIMENSIONS["EndConversation"]]
+    assert [set(dimensions) for dimensions in directive["Dimensions"]] == [{"service", "trigger"}]
     assert directive["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"] == "EndConversation"
     assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
 
 
-def test_metrics_exist() -> None:
-    """Alarms and dashboard show metrics that are emitted, under exactly these dimensions, and all of ours."""
-    for namespace, name, dimensions in [*alarm_metrics(), *dashboard_metrics()]:
-        assert name in METRICS[namespace], name
-        assert dimensions == DIMENSIONS[namespace], name
-    assert {
-        name for namespace, name, _ in dashboard_metrics() if namespace == "EndConversation"
-    } == DOCUMENTED
+def test_alarms_look_at_metrics_that_exist() -> None:
+    """Each alarm names a metric that is emitted, under exactly the dimensions that it has."""
+    for name, alarm in ALARMS.items():
+        if alarm.get("Namespace", "").startswith("AWS/"):
+            (dimension,) = alarm["Dimensions"]
+            assert alarm["MetricName"] in OF_AWS[alarm["Namespace"], dimension["Name"]], name
+        elif "MetricName" in alarm:
+            assert alarm["MetricName"] in documented()
+            assert [each["Name"] for each in alarm["Dimensions"]] == ["service", "trigger"]
+        else:
+            found = re.fullmatch(
+                r"SELECT SUM\((\w+)\) FROM SCHEMA\(\"EndConversation\", service, trigger\)"
+                r" WHERE service = 'end-conversation'",
+                alarm["Metrics"][0]["Expression"],
+            )
+            assert found, name
+            assert found[1] in documented()
 
 
 def test_dashboard_is_whole() -> None:
-    """It shows each alarm, is 24 columns wide, and every field of it belongs to one widget at the most."""
-    (widget,) = [each for each in DASHBOARD["widgets"] if each["type"] == "alarm"]
+    """It shows each alarm and each of our metrics; of its 24 columns, no field has two widgets."""
+    widgets = json.loads(DASHBOARD)["widgets"]
+    ours = re.findall(
+        r"\{EndConversation,service,trigger\} service=\\\"\$\{AWS::StackName\}\\\" MetricName=\\\"(\w+)\\\""
+        r'|"EndConversation", "(\w+)", "service", "\$\{AWS::StackName\}", "trigger"',
+        DASHBOARD,
+    )
     fields = [
         (x, y)
-        for each in DASHBOARD["widgets"]
+        for each in widgets
         for x in range(each["x"], each["x"] + each["width"])
         for y in range(each["y"], each["y"] + each["height"])
     ]
 
-    assert widget["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in ALARMS]
+    assert widgets[0]["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in ALARMS]
+    assert {searched or named for searched, named in ours} == documented()
+    assert len(ours) == len(re.findall(r"\bEndConversation\b", DASHBOARD))
+    for namespace, name, dimension in re.findall(r'\["(AWS/\w+)", "(\w+)", "(\w+)"', DASHBOARD):
+        assert name in OF_AWS[namespace, dimension]
     assert len(fields) == len(set(fields))
     assert max(x for x, _ in fields) < 24
 
@@ -131,54 +101,43 @@ def test_runbook_is_whole() -> None:
     queries = [each["Name"] for each in of_type("AWS::Logs::QueryDefinition").values()]
 
     assert set(re.findall(r"^### (\w+Alarm)$", OPERATIONS, re.MULTILINE)) == set(ALARMS)
-    assert re.findall(r"^ *\| `([a-z-]+)` \|", section, re.MULTILINE) == [
-        str(name).rpartition("/")[2].rstrip("'}") for name in queries
+    assert queries == [
+        f"end-conversation/{name}" for name in re.findall(r"^ *\| `([a-z-]+)` \|", section, re.MULTILINE)
     ]
 
 
-@pytest.mark.parametrize("topic", ["", "arn:aws:sns:us-east-1:123456789012:alarms"])
-@pytest.mark.parametrize("name", ALARMS)
-def test_alarms(name: str, topic: str) -> None:
-    """An alarm notifies the topic, if there is one, of its beginning and its end; no data is no alarm.
+@pytest.mark.parametrize("topic", [None, "arn:aws:sns:us-east-1:123456789012:alarms"])
+def test_alarms_notify(topic: str | None) -> None:
+    """An alarm tells the topic, if there is one, of its beginning and its end; no data is no alarm.
 
     CloudWatch takes no alarm that looks back further than a day.
     """
-    alarm = of_type("AWS::CloudWatch::Alarm", AlarmTopicArn=topic)[name]
-    period = alarm["Period"] if "Period" in alarm else alarm["Metrics"][0]["Period"]
-
-    assert alarm.get("AlarmActions") == alarm.get("OKActions") == ([topic] if topic else None)
-    assert alarm["TreatMissingData"] == "notBreaching"
-    assert period * alarm["EvaluationPeriods"] <= 24 * 60 * 60
+    for name, alarm in of_type("AWS::CloudWatch::Alarm", AlarmTopicArn=topic or "").items():
+        period = alarm["Period"] if "Period" in alarm else alarm["Metrics"][0]["Period"]
+        assert alarm.get("AlarmActions") == alarm.get("OKActions") == (topic and [topic]), name
+        assert alarm["TreatMissingData"] == "notBreaching", name
+        assert period * alarm["EvaluationPeriods"] <= 24 * 60 * 60, name
 
 
 @pytest.mark.parametrize(
-    ("filter_name", "event", "handler", "trigger"),
-    [
-        ("InternalErrorsFilter", "sqs", app.handler, "sqs"),
-        ("SweepInternalErrorsFilter", "sweep", sweep.handler, "sweep"),
-    ],
+    ("filter_name", "handler", "trigger"),
+    [("InternalErrorsFilter", app.handler, "sqs"), ("SweepInternalErrorsFilter", sweep.handler, "sweep")],
 )
-def test_defects_are_counted_by_their_log_lines(
-    filter_name: str,
-    event: str,
-    handler: Any,
-    trigger: str,
-    function: Function,
-    environment: pytest.MonkeyPatch,
+def test_defects_are_counted(
+    filter_name: str, handler: Any, trigger: str, function: Function, environment: pytest.MonkeyPatch
 ) -> None:
     """What fails by a setting or a defect has a log line with what InternalErrors is made of."""
     pattern = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', at(f"{filter_name}.FilterPattern"))
-    (transformation,) = at(f"{filter_name}.MetricTransformations")
     assert pattern
     environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "soon")
     sweep._service.cache_clear()
     function.handler = handler
     with suppress(ConfigurationError):
-        function(sample(event))
+        function(sample(trigger))
     lines = [line for line in function.logs if line.get(pattern[1]) == pattern[2]]
 
     assert lines
-    assert transformation["Dimensions"] == [
+    assert at(f"{filter_name}.MetricTransformations.0.Dimensions") == [
         {"Key": "service", "Value": "$.service"},
         {"Key": "trigger", "Value": "$.trigger"},
     ]

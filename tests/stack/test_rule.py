@@ -3,140 +3,111 @@
 import json
 import tomllib
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import boto3
 import pytest
 from conftest import FLOW_SID, Function
-from stack import ROOT, at, deployed
+from moto.events.models import EventPattern
+from stack import ROOT, at, of_type
 
 from end_conversation import app
 from end_conversation.aws import clients as aws
 from local.poller import batch
 from local.stand_ins import StandIns, stand_ins
 
-MOTO_CREATES = ("AWS::Events::Rule", "AWS::SQS::Queue")
-DEPLOYMENTS = tomllib.loads((ROOT / "docs/examples/deploy.toml").read_text())
-STAGES = {
-    name: dict(
-        each.split("=", 1) for each in DEPLOYMENTS[name]["deploy"]["parameters"]["parameter_overrides"]
-    )
+EXAMPLE = tomllib.loads((ROOT / "docs/examples/deploy.toml").read_text())
+PRODUCTION, STAGING = (
+    dict(each.split("=", 1) for each in EXAMPLE[name]["deploy"]["parameters"]["parameter_overrides"])
     for name in ("production", "staging")
-}
-"""The example's parameters for each stage."""
-
-
-class Stack:
-    """The rule and the queues of template.yaml, deployed to AWS on this machine."""
-
-    def __init__(self, around: StandIns, stack_name: str = "end-conversation", **parameters: str) -> None:
-        self.around = around
-        resources = {
-            name: each
-            for name, each in deepcopy(deployed(**parameters)).items()
-            if each["Type"] in MOTO_CREATES
-        }
-        outputs = {name: {"Value": {"Ref": name}} for name in resources}
-        cloudformation = self._client("cloudformation")
-        body = json.dumps({"Resources": resources, "Outputs": outputs})
-        cloudformation.create_stack(StackName=stack_name, TemplateBody=body)
-        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
-        self.urls = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-
-    def _client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.around.aws.url)  # type: ignore[call-overload]
-
-    def put_event(self, source: str, kind: str, detail: dict[str, Any]) -> None:
-        """What a caller does, with boto3."""
-        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
-        assert self._client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
-
-    def subscribe(self, topic: str, subscription: dict[str, Any]) -> None:
-        """What CloudFormation does for AWS::SNS::Subscription, which moto does not know."""
-        arns = {name: url.rpartition("/")[2] for name, url in self.urls.items() if name != "Rule"}
-        name, _ = subscription["Endpoint"]["Fn::GetAtt"]
-        self._client("sns").subscribe(
-            TopicArn=topic,
-            Protocol=subscription["Protocol"],
-            Endpoint=topic.rpartition(":")[0].replace(":sns:", ":sqs:") + ":" + arns[name],
-        )
-
-    def messages(self) -> list[Any]:
-        """The messages in the queue."""
-        received: dict[str, Any] = self._client("sqs").receive_message(
-            QueueUrl=self.urls["Queue"], MessageSystemAttributeNames=["All"], MaxNumberOfMessages=10
-        )
-        return received.get("Messages", [])
+)
 
 
 @pytest.fixture
-def around() -> Iterator[StandIns]:
+def around(function: Function, environment: pytest.MonkeyPatch) -> Iterator[StandIns]:
+    """AWS and Twilio, and a function that has not served a request with them yet."""
+    environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
     with stand_ins() as running:
+        for name, value in running.environment.items():
+            environment.setenv(name, value)
+        environment.setenv("AWS_ENDPOINT_URL", running.aws.url)
+        app._service.cache_clear()
+        aws._clients.cache_clear()
         yield running
 
 
-@pytest.fixture
-def stack(around: StandIns, function: Function, environment: pytest.MonkeyPatch) -> Stack:
-    """The deployed stack, and a function that has not served a request in it yet."""
-    environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
-    for name, value in around.environment.items():
-        environment.setenv(name, value)
-    app._service.cache_clear()
-    aws._clients.cache_clear()
-    return Stack(around)
-
-
-def test_event_ends_an_execution(stack: Stack, around: StandIns, function: Function) -> None:
-    """An event that the rule matches arrives in the queue, and its message ends the Execution."""
-    execution = around.studio.seed(FLOW_SID)
-
-    stack.put_event(
-        "end-conversation", "EndConversation", {"flow_sid": FLOW_SID, "execution_sid": execution.sid}
+def deploy_queue() -> tuple[str, str]:
+    """URL and ARN of the template's queue behind its rule, both without the dead-letter queue."""
+    properties = {key: each for key, each in at("Queue").items() if key != "RedrivePolicy"}
+    rule = at("Rule") | {"Targets": [{"Id": "Queue", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}]}
+    body = {
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": properties},
+        "Rule": {"Type": "AWS::Events::Rule", "Properties": rule},
+    }
+    boto3.client("cloudformation").create_stack(
+        StackName="end-conversation", TemplateBody=json.dumps({"Resources": body})
     )
-    answer = function(batch(stack.messages()))
+    sqs = boto3.client("sqs")
+    (url,) = (url for url in sqs.list_queues()["QueueUrls"] if "end-conversation-Queue" in url)
+    return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
-    assert answer == {"batchItemFailures": []}
+
+@pytest.mark.parametrize("way", ["rule", "topic"])
+def test_a_command_ends_an_execution(way: str, around: StandIns, function: Function) -> None:
+    """What the rule matches, and what the topic of SnsTopicArn sends, arrives in the queue as a command."""
+    url, arn = deploy_queue()
+    execution = around.studio.seed(FLOW_SID)
+    command = json.dumps({"flow_sid": FLOW_SID, "execution_sid": execution.sid})
+    if way == "rule":
+        entry = {"Source": "end-conversation", "DetailType": "EndConversation", "Detail": command}
+        boto3.client("events").put_events(Entries=[entry])
+    else:
+        sns = boto3.client("sns")
+        topic = sns.create_topic(Name="closed")["TopicArn"]
+        subscription = at("TopicSubscription", SnsTopicArn=topic)
+        assert subscription["Endpoint"] == {"Fn::GetAtt": ["Queue", "Arn"]}
+        assert subscription["RedrivePolicy"] == {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+        }
+        # moto's CloudFormation knows no subscriptions.
+        sns.subscribe(TopicArn=subscription["TopicArn"], Protocol=subscription["Protocol"], Endpoint=arn)
+        sns.publish(TopicArn=topic, Message=command)
+    received = boto3.client("sqs").receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])
+
+    if way == "topic":
+        assert json.loads(received["Messages"][0]["Body"])["Message"] == command
+        return
+    assert function(batch(received["Messages"])) == {"batchItemFailures": []}
     assert around.studio.executions.get(FLOW_SID, execution.sid).status == "ended"
 
 
 @pytest.mark.parametrize(
-    ("source", "kind"),
+    ("source", "kind", "parameters", "is_matched"),
     [
-        ("somebody.else", "EndConversation"),
-        ("end-conversation", "ConversationEnded"),
-        ("end-conversation", "ConversationNotEnded"),
-        ("end-conversation", "SweepFinished"),
+        ("end-conversation", "EndConversation", {}, True),
+        ("somebody.else", "EndConversation", {}, False),
+        # Our own outcomes on the same bus.
+        ("end-conversation", "ConversationEnded", {}, False),
+        ("end-conversation", "ConversationNotEnded", {}, False),
+        ("end-conversation", "SweepFinished", {}, False),
+        # Two stages in one account, deployed as docs/examples/deploy.toml has them.
+        (STAGING["EventSource"], "EndConversation", STAGING, True),
+        (STAGING["EventSource"], "EndConversation", PRODUCTION, False),
+        (PRODUCTION["EventSource"], "EndConversation", STAGING, False),
     ],
 )
-def test_events_that_are_no_commands(source: str, kind: str, stack: Stack) -> None:
-    """Another source's events, and our own outcomes on the same bus, stay away from the queue."""
-    stack.put_event(source, kind, {"flow_sid": FLOW_SID})
+def test_rule(source: str, kind: str, parameters: dict[str, str], *, is_matched: bool) -> None:
+    """Only events that ask for something are matched, and those of one stage by no other stage."""
+    (rule,) = of_type("AWS::Events::Rule", **parameters).values()
+    event: dict[str, Any] = {"source": source, "detail-type": kind, "detail": {"flow_sid": FLOW_SID}}
 
-    assert stack.messages() == []
-
-
-def test_stages_do_not_share_events(stack: Stack) -> None:
-    """Two stages, deployed as docs/examples/deploy.toml has them, share no events and no secrets."""
-    production, staging = (Stack(stack.around, name, **parameters) for name, parameters in STAGES.items())
-    stack.put_event(STAGES["staging"]["EventSource"], "EndConversation", {"flow_sid": FLOW_SID})
-
-    assert (len(production.messages()), len(staging.messages())) == (0, 1)
-    for name in ("TwilioSecretId", "WebhookSecretId", "EventSource"):
-        assert STAGES["production"][name] != STAGES["staging"][name]
+    assert EventPattern.load(json.dumps(rule["EventPattern"])).matches_event(event) is is_matched
 
 
-def test_topic_sends_to_the_queue(stack: Stack) -> None:
-    """A notification of the topic arrives in the queue; what SNS cannot deliver is a dead letter."""
-    topic = stack._client("sns").create_topic(Name="closed")["TopicArn"]
-    subscription = at("TopicSubscription", SnsTopicArn=topic)
-    stack.subscribe(topic, subscription)
+def test_stages_share_nothing() -> None:
+    """The example's stages have names, secrets and sources of their own."""
+    names = [EXAMPLE[stage]["deploy"]["parameters"]["stack_name"] for stage in ("production", "staging")]
 
-    stack._client("sns").publish(TopicArn=topic, Message=json.dumps({"flow_sid": FLOW_SID}))
-    (message,) = stack.messages()
-
-    assert subscription["TopicArn"] == topic
-    assert json.loads(json.loads(message["Body"])["Message"]) == {"flow_sid": FLOW_SID}
-    assert subscription["RedrivePolicy"] == {
-        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
-    }
+    assert len(set(names)) == len(names)
+    for parameter in ("TwilioSecretId", "WebhookSecretId", "EventSource"):
+        assert PRODUCTION[parameter] != STAGING[parameter]
