@@ -71,11 +71,13 @@ class Aws:
 
     Attributes:
         calls: The calls so far, in the order of arrival.
+        secrets: The texts that were put so far, by the secrets' names.
         faults: What goes wrong.
     """
 
     def __init__(self, port: int = 0, *, seed: int = 0) -> None:
         self.calls: list[Call] = []
+        self.secrets: dict[str, str] = {}
         self.faults = Faults(seed)
         self._over = threading.Event()
         self._clients: dict[str, Any] = {}
@@ -140,7 +142,7 @@ class Aws:
 
     def put_secret(self, name: str, value: dict[str, Any] | str) -> None:
         """Make this the secret's current value, whether it exists or not."""
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = self.secrets[name] = value if isinstance(value, str) else json.dumps(value)
         if self._call(target="secretsmanager.CreateSecret", Name=name, SecretString=text) != HTTPStatus.OK:
             self._call(target="secretsmanager.PutSecretValue", SecretId=name, SecretString=text)
 

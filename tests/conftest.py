@@ -84,11 +84,6 @@ class SecretsManager(Service):
         """The ids of the secrets, in the order of the calls."""
         return [call.request["SecretId"] for call in self.calls]
 
-    @property
-    def texts(self) -> set[str]:
-        """Every secret's text that was read."""
-        return {call.answer.get("SecretString") or "" for call in self.calls if call.answer}
-
 
 class Sqs(Service):
     operation = "SendMessage"
@@ -193,7 +188,7 @@ class Function:
         contacts = {execution.contact for execution in self._studio.executions.all()}
         secrets = {
             key
-            for text in self._secrets_manager.texts
+            for text in self._secrets_manager.aws.secrets.values()
             for found in re.findall(
                 r'"(?:apiKeySid|apiKeySecret|authToken)": "[^"]*"|"keys": \[[^]]*\]', text
             )

@@ -5,15 +5,14 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import Function
-from doubles import EventBridge, SecretsManager, Sqs
+from conftest import EventBridge, Function, Sqs
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis.strategies import SearchStrategy
 
@@ -22,6 +21,7 @@ from end_conversation.webhooks import verifier
 from fuzz.inputs import CANARY, CLIENT, EXECUTIONS, FLOWS, FOREIGN_FLOW, PHONE, UNKNOWN_FLOW
 from fuzz.model import Expected, expected
 from local import signing
+from local.aws import Aws
 from local.studio import Executions, Studio
 
 settings.register_profile(
@@ -73,7 +73,7 @@ class World:
 
     function: Function
     studio: Studio
-    secrets: SecretsManager
+    aws: Aws
     sqs: Sqs
     events: EventBridge
     handler: Callable[[Any, Any], Any] = app.handler
@@ -97,8 +97,7 @@ class World:
             executions.add(FOREIGN_FLOW, contact=CLIENT, date_created=now - AGE),
         ]
         self.active = frozenset(one.sid for one in executions.all("active"))
-        self.sqs.messages.clear()
-        self.events.entries.clear()
+        self.sqs.aws.calls.clear()
 
     def expected(self, payload: Any, *times: datetime | None) -> Expected:
         """The right outcome of a command, before it is sent."""
@@ -176,22 +175,20 @@ def _summary(told: Told) -> str:
 
 
 @pytest.fixture
-def world(
-    environment: pytest.MonkeyPatch, function: Function, studio: Studio, secrets_manager: SecretsManager
-) -> Iterator[World]:
+def world(environment: pytest.MonkeyPatch, function: Function, studio: Studio, moto: Aws) -> World:
     """The function with all that it can be configured with."""
-    with Sqs() as sqs, EventBridge() as events:
-        for name, value in {
-            "ALLOWED_FLOW_SIDS": ",".join((*FLOWS, UNKNOWN_FLOW)),
-            "SWEEP_FLOW_SIDS": FLOWS[0],
-            "WEBHOOK_SECRET_ID": SECRET_ID,
-            "AWS_ENDPOINT_URL_SQS": sqs.url,
-            "QUEUE_URL": f"{sqs.url}/123456789012/commands",
-            "DEAD_LETTER_QUEUE_URL": f"{sqs.url}/123456789012/dead-letters",
-            "AWS_ENDPOINT_URL_EVENTBRIDGE": events.url,
-            "OUTCOME_EVENT_BUS": "outcomes",
-        }.items():
-            environment.setenv(name, value)
-        secrets_manager.secrets[SECRET_ID] = json.dumps({"keys": [signing.KEY]})
-        verifier._verifier_of.cache_clear()
-        yield World(function, studio, secrets_manager, sqs, events)
+    sqs, events = Sqs(moto, "commands"), EventBridge(moto, "outcomes")
+    for name, value in {
+        "ALLOWED_FLOW_SIDS": ",".join((*FLOWS, UNKNOWN_FLOW)),
+        "SWEEP_FLOW_SIDS": FLOWS[0],
+        "WEBHOOK_SECRET_ID": SECRET_ID,
+        "AWS_ENDPOINT_URL_SQS": moto.url,
+        "QUEUE_URL": sqs.url,
+        "DEAD_LETTER_QUEUE_URL": Sqs(moto, "dead-letters").url,
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": moto.url,
+        "OUTCOME_EVENT_BUS": "outcomes",
+    }.items():
+        environment.setenv(name, value)
+    moto.put_secret(SECRET_ID, {"keys": [signing.KEY]})
+    verifier._verifier_of.cache_clear()
+    return World(function, studio, moto, sqs, events)

@@ -15,7 +15,7 @@ from local import signing
 
 def declare(world: World, secret: str) -> None:
     """Have this in the webhook secret, from the next request on."""
-    world.secrets.secrets[SECRET_ID] = secret
+    world.aws.put_secret(SECRET_ID, secret)
     verifier._verifier_of.cache_clear()
 
 
