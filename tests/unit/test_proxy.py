@@ -216,6 +216,13 @@ def test_no_proxy_there(network: Network, proxy: str) -> None:
         Connections(f"https://{network.proxy}", 1, proxy).exchange("GET", "/", {}, None, 3)
 
 
+def test_what_is_not_the_proxys_fault(network: Network, studio: Studio) -> None:
+    """Through a tunnel, Twilio's certificate is still Twilio's, and must be valid."""
+    url = network.behind_tls(studio.url).replace("127.0.0.1", "localhost")
+    with pytest.raises(ConnectionFailed, match=r"^SSLCertVerificationError$"):
+        Connections(url, 1, f"http://{network.proxy}").exchange("GET", "/", {}, None, 3)
+
+
 def test_a_proxy_that_never_agrees_on_tls(network: Network) -> None:
     """It takes the time of a connection, like a Twilio that does not."""
     connections = Connections(f"https://{network.proxy}", 1, f"https://{network.proxy}")
