@@ -159,7 +159,8 @@ print(json.dumps([session.client(*pair).meta.endpoint_url for pair in json.load(
 """
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     session = boto3.Session()
-    pairs = [
+    pairs = [(service, "us-gov-west-1") for service in build_artifact.LAYER_SERVICES]
+    pairs += [
         (service, region)
         for service in build_artifact.SERVICES
         for partition in session.get_available_partitions()
