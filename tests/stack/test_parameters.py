@@ -133,50 +133,39 @@ def test_no_setting_no_permission(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_kms_keys(role: str) -> None:
-    """The role may decrypt with the keys in the list, for Secrets Manager only."""
-    statement = statements(role, SecretKmsKeyArns=f"{KEY}a,{KEY}b")["DecryptSecrets"]
+def test_what_else_a_role_may(role: str) -> None:
+    """Decrypt with the listed keys for Secrets Manager only; put events on the one bus, by name or ARN."""
+    decrypt = statements(role, SecretKmsKeyArns=f"{KEY}a,{KEY}b")["DecryptSecrets"]
 
-    assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", [f"{KEY}a", f"{KEY}b"])
-    assert statement["Condition"] == {"StringLike": {"kms:ViaService": "secretsmanager.*.amazonaws.com"}}
-
-
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("bus", ["outcomes", BUS], ids=["name", "ARN"])
-def test_outcome_bus(role: str, bus: str) -> None:
-    """The role may put events on the one bus, whether that is given by its name or its ARN."""
-    assert statements(role, OutcomeEventBus=bus)["PublishOutcomes"]["Resource"] == BUS
+    assert (decrypt["Action"], decrypt["Resource"]) == ("kms:Decrypt", [f"{KEY}a", f"{KEY}b"])
+    assert decrypt["Condition"] == {"StringLike": {"kms:ViaService": "secretsmanager.*.amazonaws.com"}}
+    for bus in ("outcomes", BUS):
+        assert statements(role, OutcomeEventBus=bus)["PublishOutcomes"]["Resource"] == BUS
 
 
 @pytest.mark.parametrize("boundary", ["", BOUNDARY])
 def test_permissions_boundary(boundary: str) -> None:
     """Every role of the stack has the boundary, if one is given."""
     roles = of_type("AWS::IAM::Role", PermissionsBoundaryArn=boundary)
-    found = {name: each.get("PermissionsBoundary") for name, each in roles.items()}
+    found = {name: each.get("PermissionsBoundary", "") for name, each in roles.items()}
 
-    assert found == dict.fromkeys([*ROLES, "SweepScheduleRole"], boundary or None)
+    assert found == dict.fromkeys([*ROLES, "SweepScheduleRole"], boundary)
 
 
-def test_vpc() -> None:
-    """Both functions are in the subnets, and Lambda may make network interfaces with their roles."""
+@pytest.mark.parametrize(("function", "role"), [*zip(FUNCTIONS, ROLES, strict=True)])
+def test_network(function: str, role: str) -> None:
+    """Both functions are in the subnets, Lambda may make interfaces there, and both know the proxy."""
     vpc = {"VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1"}
-    for function, role in zip(FUNCTIONS, ROLES, strict=True):
-        assert at(f"{function}.VpcConfig") is None
-        assert at(f"{function}.VpcConfig", **vpc) == {
-            "SubnetIds": ["subnet-1", "subnet-2"],
-            "SecurityGroupIds": ["sg-1"],
-        }
-        assert "ec2:CreateNetworkInterface" in statements(role, **vpc)["ManageNetworkInterfaces"]["Action"]
+    variables = at(f"{function}.Environment.Variables", ProxyUrl="http://proxy:3128", NoProxy=".example.com")
+
+    assert at(f"{function}.VpcConfig") is None
+    assert at(f"{function}.VpcConfig", **vpc) == {
+        "SubnetIds": ["subnet-1", "subnet-2"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+    assert statements(role, **vpc).keys() >= {"ManageNetworkInterfaces", "FindNetworkInterfaces"}
     assert not list(values(deployed(**vpc), "ManagedPolicyArns"))
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_proxy(function: str) -> None:
-    """Both functions get the proxy and its exceptions as the variables that boto3 and urllib3 know."""
-    proxy = {"ProxyUrl": "http://proxy:3128", "NoProxy": ".amazonaws.com"}
-    variables = at(f"{function}.Environment.Variables", **proxy)
-
-    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == ("http://proxy:3128", ".amazonaws.com")
+    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == ("http://proxy:3128", ".example.com")
 
 
 @pytest.mark.parametrize(

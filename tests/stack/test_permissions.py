@@ -31,11 +31,14 @@ EVERYTHING = {
 }
 """The parameters that permissions depend on."""
 
-TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
-NETWORK_INTERFACES = {
+BY_LAMBDA = {
+    *("kms:Decrypt", "sqs:SendMessage", "logs:CreateLogStream", "logs:PutLogEvents"),
+    *("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
     *("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"),
     *("ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
 }
+"""What Lambda and Secrets Manager do with a function's role: secrets, on-failure queue, logs, traces, VPC."""
+POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 
 
 @pytest.fixture
@@ -74,28 +77,13 @@ def allowed(role: str) -> dict[str, list[str]]:
     return {sid: [each] if isinstance(each, str) else each for sid, each in actions.items()}
 
 
-def done_by_lambda(function: str) -> set[str]:
-    """What Lambda and Secrets Manager do with the function's role, for what the template turns on."""
-    actions = {"kms:Decrypt", "logs:CreateLogStream", "logs:PutLogEvents"}
-    if any(
-        each["FunctionName"]["Ref"].startswith(function)
-        for each in of_type("AWS::Lambda::EventSourceMapping").values()
-    ):
-        actions |= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-    if at(f"{function}EventInvokeConfig.DestinationConfig.OnFailure"):
-        actions |= {"sqs:SendMessage"}
-    if at(f"{function}.TracingConfig.Mode") == "Active":
-        actions |= TRACES
-    if at(f"{function}.VpcConfig", **EVERYTHING):
-        actions |= NETWORK_INTERFACES
-    return actions
-
-
 def test_roles_allow_what_is_done(called: dict[str, set[str]]) -> None:
     """A role allows what its function calls and what Lambda calls for it, and nothing else."""
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
     for name, role in ROLES.items():
-        assert {action for each in allowed(role).values() for action in each} == (
-            called[name] | done_by_lambda(name)
+        polling = POLLING if mapping["FunctionName"]["Ref"].startswith(name) else set[str]()
+        assert {each for actions in allowed(role).values() for each in actions} == (
+            called[name] | BY_LAMBDA | polling
         ), name
     assert called == {
         "EndConversationFunction": {"secretsmanager:GetSecretValue", "sqs:SendMessage", "events:PutEvents"},
