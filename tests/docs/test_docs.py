@@ -456,14 +456,17 @@ def breaks(released: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         yield "required"
     if now.get("additionalProperties", True) is not True:
         yield "additional"
-    if now["oneOf"] != released["oneOf"] or now.keys() - released.keys() - {"additionalProperties"}:
+    either, before = ([rule["required"] for rule in schema["oneOf"]] for schema in (now, released))
+    if either != before or now.keys() - released.keys() - {"additionalProperties"}:
         yield "rules"
     for name, old in released["properties"].items():
         new = now["properties"].get(name, {})
-        same = {"type", "pattern", "format", "enum", "const"}
+        same = {"pattern", "format", "enum", "const"}
+        of_lists = {"minItems", "maxItems", "items"}
         if (
             not new
-            or new.keys() - old.keys() - {"description"}
+            or new.keys() - old.keys() - {"description"} - of_lists
+            or not set(old["type"]) <= set(new.get("type", old["type"]))
             or any(new.get(rule) != old.get(rule) for rule in same if rule in new)
             or new.get("minLength", 0) > old.get("minLength", 0)
             or new.get("maxLength", float("inf")) < old.get("maxLength", float("inf"))
