@@ -74,9 +74,6 @@ def test_a_command_ends_an_execution(way: str, around: StandIns, function: Funct
         sns.publish(TopicArn=topic, Message=command)
     received = boto3.client("sqs").receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])
 
-    if way == "topic":
-        assert json.loads(received["Messages"][0]["Body"])["Message"] == command
-        return
     assert function(batch(received["Messages"])) == {"batchItemFailures": []}
     assert around.studio.executions.get(FLOW_SID, execution.sid).status == "ended"
 
