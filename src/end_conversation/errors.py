@@ -26,10 +26,13 @@ class EndConversationError(Exception):
     permanent: ClassVar[bool] = False
     """Whether retrying the same command can never succeed."""
 
+    shared_listing: bool = False
+    """Whether another command's listing of the Flow failed, which this one waited for."""
+
     @property
     def facts(self) -> dict[str, Any]:
         """Further keys for the log line."""
-        return {}
+        return {"shared_listing": True} if self.shared_listing else {}
 
 
 class InternalError(EndConversationError):
@@ -164,7 +167,7 @@ class TwilioFailure(EndConversationError):
     @property
     def facts(self) -> dict[str, Any]:
         """What Twilio returned."""
-        return {
+        return super().facts | {
             "http_status": self.http_status,
             "twilio_code": self.twilio_code,
             "twilio_request_id": self.twilio_request_id,
@@ -192,6 +195,10 @@ class TwilioError(TwilioFailure):
 
     code = "twilio_error"
     metric = "TwilioErrors"
+
+
+class ResponseTooLarge(TwilioError):
+    """Twilio's response exceeds what is read."""
 
 
 class TwilioTimeout(TwilioFailure):

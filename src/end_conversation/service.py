@@ -15,7 +15,8 @@ from end_conversation.errors import (
 from end_conversation.outcome import FailedExecution, NothingFound, Outcome
 from end_conversation.twilio.account import CONCURRENCY
 from end_conversation.twilio.accounts import Accounts
-from end_conversation.twilio.listing import Flow, Listings
+from end_conversation.twilio.active import Flow
+from end_conversation.twilio.listing import Listings
 from end_conversation.twilio.studio import Execution, end, look_up
 from end_conversation.twilio.transport import Connections
 
@@ -104,9 +105,11 @@ class Service:
         flow = Flow(account, command.flow_sid)
         found = self._listings.find(flow, command.contacts, command.occurred_at, deadline, retries)
         each = _each(act, flow, [one.sid for one in found.executions], deadline, retries)
+        still_active = [one for one in each if isinstance(one, FailedExecution) or one.status == "active"]
+        self._listings.remove(flow, {one.sid for one in found.executions} - {one.sid for one in still_active})
         if command.dry_run:
             # What has ended since the listing would not be ended.
-            each = [one for one in each if isinstance(one, FailedExecution) or one.status == "active"]
+            each = still_active
         if not found.executions or (command.dry_run and not each):
             return Outcome(command, nothing_found=NothingFound(found.active, found.near))
         return Outcome.of(command, each)

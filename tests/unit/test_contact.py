@@ -9,7 +9,7 @@ from conftest import FLOW_SID, Function, sample
 
 from end_conversation.errors import ExecutionNotFound, InvalidRequest, TwilioError, TwilioTimeout
 from end_conversation.twilio import account as account_module
-from end_conversation.twilio import listing as listing_module
+from end_conversation.twilio import active as active_module
 from local.studio import Studio
 
 CONTACT = "whatsapp:+15005550006"
@@ -236,7 +236,7 @@ def test_all_pages_are_read_before_anything_is_ended(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ending shifts the pages: who ends while reading leaves some out."""
-    monkeypatch.setattr(listing_module, "PAGE_SIZE", 10)
+    monkeypatch.setattr(active_module, "PAGE_SIZE", 10)
     mine = {seed(studio, -n) for n in range(60, 95)}
     assert ended(function(COMMAND)) == mine
     methods = [request.method for request in studio.requests]
@@ -410,7 +410,7 @@ def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is ended by halves: the answer is twilio_timeout, in time."""
-    monkeypatch.setattr(listing_module, "PAGE_SIZE", 1)
+    monkeypatch.setattr(active_module, "PAGE_SIZE", 1)
     for _ in range(50):
         seed(studio)
     function(COMMAND | {"contact": OTHER})

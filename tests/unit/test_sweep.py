@@ -17,7 +17,7 @@ from end_conversation.errors import (
     TwilioThrottled,
 )
 from end_conversation.twilio import account as account_module
-from end_conversation.twilio import listing as listing_module
+from end_conversation.twilio import active as active_module
 from end_conversation.twilio.limiter import Limiter
 from local.studio import Studio
 
@@ -232,12 +232,12 @@ def test_a_defect_while_listing_a_flow_does_not_hold_up_the_others(
 ) -> None:
     """It counts as a Flow that cannot be listed, and its text stays out of the log."""
     seed(studio, 2)
-    read = stuck.read
+    list_active = stuck.list_active
 
     def broken_for_another(flow: Any, *rest: Any) -> Any:
-        return read(flow, *rest) if flow.sid == FLOW_SID else {}[CONTACT]
+        return list_active(flow, *rest) if flow.sid == FLOW_SID else {}[CONTACT]
 
-    monkeypatch.setattr(stuck, "read", broken_for_another)
+    monkeypatch.setattr(stuck, "list_active", broken_for_another)
     result = sweep(EVENT | {"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert [(each.get("error"), each["ended"]) for each in result["flows"]] == [
         ("internal_error", 0),
@@ -269,7 +269,7 @@ def test_what_was_found_of_a_broken_list_is_ended(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Flow too large for its list makes progress with every run."""
-    monkeypatch.setattr(listing_module, "PAGE_SIZE", 2)
+    monkeypatch.setattr(active_module, "PAGE_SIZE", 2)
     monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
@@ -283,7 +283,7 @@ def test_a_list_without_end_leaves_time_to_end_what_was_found(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading on until there is no time left would end nothing, in every run again."""
-    monkeypatch.setattr(listing_module, "PAGE_SIZE", 2)
+    monkeypatch.setattr(active_module, "PAGE_SIZE", 2)
     seed(studio, 4)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", broken="hang")

@@ -33,9 +33,9 @@ def get(connections: Connections, seconds: float = 5.0) -> int:
         ({"raw": b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK + b"\r\n"}, "HTTPException"),
         ({"raw": b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\n{}"}, "HTTPException"),
         ({"raw": OK + b"Content-Length: 20\r\n\r\n" + CONTACT, "broken": "close"}, "IncompleteRead"),
-        ({"raw": OK + b"Content-Length: 2000\r\n\r\n" + CONTACT * 100}, "OSError"),
-        ({"raw": OK + b"Content-Length: %d\r\n\r\n" % 2**62}, "MemoryError"),
-        ({"raw": OK + b"Content-Length: %d\r\n\r\n" % 2**80}, "OverflowError"),
+        ({"raw": OK + b"Content-Length: 2000\r\n\r\n" + CONTACT * 100}, "TooLarge"),
+        ({"raw": OK + b"Content-Length: %d\r\n\r\n" % 2**62}, "TooLarge"),
+        ({"raw": OK + b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + CONTACT * 200}, "TooLarge"),
         ({"raw": OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 2**80}, "OverflowError"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -44,7 +44,7 @@ def test_what_is_no_response(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any], kind: str
 ) -> None:
     """It is told by its kind, without what the server sent, and its connection is not used again."""
-    monkeypatch.setattr(transport, "_MAX_RESPONSE", 1000)
+    monkeypatch.setattr(transport, "MAX_RESPONSE", 1000)
     studio.fail(**fault)
     connections = Connections(studio.url, 1)
     with pytest.raises(ConnectionFailed) as raised:

@@ -15,6 +15,7 @@ from end_conversation.errors import (
     CredentialsRejected,
     CredentialsUnavailable,
     ExecutionNotFound,
+    ResponseTooLarge,
     TwilioError,
     TwilioFailure,
     TwilioThrottled,
@@ -22,7 +23,7 @@ from end_conversation.errors import (
 )
 from end_conversation.observability import observe_milliseconds
 from end_conversation.twilio.limiter import Limiter
-from end_conversation.twilio.transport import ConnectionFailed
+from end_conversation.twilio.transport import ConnectionFailed, TooLarge
 
 if TYPE_CHECKING:
     from end_conversation.aws.secret import Secret
@@ -65,6 +66,7 @@ class Answer:
     Attributes:
         status: HTTP status.
         content: the body's JSON object; empty if there is none.
+        size: bytes of the body.
         request_id: what Twilio's support asks for.
         retry_after: seconds.
         milliseconds: how long it took.
@@ -72,6 +74,7 @@ class Answer:
 
     status: int
     content: dict[str, Any]
+    size: int
     request_id: str | None
     retry_after: int | None
     milliseconds: int
@@ -143,8 +146,15 @@ class Account:
         self._connections = connections
         self._limiter = Limiter(concurrency)
 
-    def call(
-        self, method: str, path: str, deadline: Deadline, retries: Retries, body: str | None = None
+    def call(  # noqa: PLR0913 - what a request consists of, and how it is sent
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        retries: Retries,
+        body: str | None = None,
+        *,
+        repeat_slow: bool = True,
     ) -> Answer:
         """A response that retrying would not change.
 
@@ -154,9 +164,11 @@ class Account:
             deadline: when the answer is due.
             retries: receives the failed attempts before another one.
             body: form-encoded.
+            repeat_slow: whether to send the request again if its response does not arrive in time.
 
         Raises:
             ExecutionNotFound: Twilio returns 404.
+            ResponseTooLarge: not retried.
             EndConversationError: any other failure.
         """
         failure: TwilioFailure | None = None
@@ -171,6 +183,10 @@ class Account:
                 # A try cut short by the deadline says nothing about Twilio; the one before does.
                 if failure is None or deadline.remaining():
                     failure = none.failure
+                if isinstance(none.failure, ResponseTooLarge) or (
+                    isinstance(none.failure, TwilioTimeout) and not repeat_slow
+                ):
+                    raise none.failure from None
             else:
                 if answer.status not in RETRIED:
                     return _accepted(answer)
@@ -239,6 +255,9 @@ class Account:
         except TimeoutError:
             failure: TwilioFailure = TwilioTimeout("Twilio did not respond in time")
             raise _NoAnswer(failure, "timeout", _milliseconds_since(began)) from None
+        except TooLarge as error:
+            failure = ResponseTooLarge("Twilio's response is too large")
+            raise _NoAnswer(failure, str(error), _milliseconds_since(began)) from None
         except ConnectionFailed as error:
             failure = TwilioError(f"the connection to Twilio failed: {error}")
             raise _NoAnswer(failure, str(error), _milliseconds_since(began)) from None
@@ -247,6 +266,7 @@ class Account:
         return Answer(
             status=answer.status,
             content=_json_object(answer.data),
+            size=len(answer.data),
             request_id=_matching(_REQUEST_ID, answer.headers.get("Twilio-Request-Id")),
             retry_after=_retry_after(answer.headers.get("Retry-After")),
             milliseconds=_milliseconds_since(began),
@@ -286,10 +306,16 @@ def _milliseconds_since(began: float) -> int:
 
 def _json_object(content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_hook=_without_context)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _without_context(parsed: dict[str, Any]) -> dict[str, Any]:
+    """An Execution's context is never used, and may be larger than all else."""
+    parsed.pop("context", None)
+    return parsed
 
 
 def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:

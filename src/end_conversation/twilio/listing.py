@@ -1,76 +1,56 @@
-"""The active Executions of a Flow, none missed.
+"""Finds contacts' active Executions: a Flow is listed once for many commands.
 
-Twilio has no filter by contact, so finding a contact's Executions means to list the Flow's. Meanwhile others
-begin and end, and where Twilio's pages go by position, each end moves one across the edge of a page. So:
+Twilio has no filter by contact, so finding a contact's Executions means listing the Flow's, which is what
+`active` does. Here a listing is shared:
 
-1. A page is one look at the list. Newest first, it has all that is in its window and newer than its oldest.
-2. The rest of the window is asked for by time, up to and including the second of that oldest; SIDs sort out
-   what comes twice. `date_created` never changes, so no end or begin can move an Execution out of its window.
-3. Windows are independent of each other, so they are listed side by side.
-4. Where 1 or 2 does not hold (not newest first, or no older than the page before), pages go on by Twilio's
-   token, and are read until two passes show the same; otherwise it is an error.
-
-https://www.twilio.com/docs/studio/rest-api/v2/execution
+1. Executions only ever leave a listing. So it serves every command whose `occurred_at` is not after its
+   begin. For a later command, what is newer is listed and added.
+2. A listing of several pages is kept for MAX_AGE. One of a single page, which takes one request again, serves
+   only the invocation that made it.
+3. What is kept may have ended meanwhile. To find it costs a request that tells. But near misses, and what a
+   dry run tells, come from a listing of the same invocation only.
+4. Of contacts, only keyed hashes are kept.
+5. A failure is shared by the commands that waited for the listing, and then forgotten.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import copy
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http import HTTPStatus
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, urlencode, urlsplit
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
-from end_conversation.command import EXECUTION_SID, format_date_time, parse_date_time
-from end_conversation.errors import TwilioError
-from end_conversation.twilio.account import CONCURRENCY
+from end_conversation.errors import EndConversationError, TwilioTimeout
+from end_conversation.twilio.active import ActiveExecution, Window, list_active
 from end_conversation.twilio.near_misses import Fingerprints, near_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
 
     from end_conversation.deadline import Deadline
-    from end_conversation.twilio.account import Account, Answer, Retries
+    from end_conversation.twilio.account import Retries
+    from end_conversation.twilio.active import Flow, Item
     from end_conversation.twilio.near_misses import Fingerprint
 
-PAGE_SIZE = 1000
-"""Executions in a page: Twilio's maximum."""
+MAX_AGE = 600
+"""Seconds after which a Flow is listed as a whole again."""
 
-MAX_PARTS = CONCURRENCY
-"""Windows that the rest of a window is cut into."""
+OVERLAP = 60
+"""Seconds before the newest Execution seen from which newer ones are asked for.
 
-FILL = 0.9
-"""Share of a page that a window is expected to fill: what does not fit takes a second request."""
+Both times are Twilio's, so our clock does not matter; Twilio may list an Execution that much after its
+`date_created`.
+"""
 
-PASSES = 4
-"""Times that pages are read by token before they count as too restless."""
+MAX_KEPT = 100_000
+"""Executions that are kept of all Flows, at about 0.5 kB each: 50 MB."""
 
-
-class Flow(NamedTuple):
-    """A Flow of a Twilio account."""
-
-    account: Account
-    sid: str
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveExecution:
-    """An active Execution.
-
-    Attributes:
-        sid: `FN` and 32 hexadecimal digits.
-        created: seconds since 1970.
-    """
-
-    sid: str
-    created: int
-
-    @property
-    def date_created(self) -> str:
-        """The same as RFC 3339, as Twilio writes it."""
-        return _date_time(self.created)
+MAX_FLOWS = 100
+"""Flows whose listings are kept, the most recently used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,265 +68,189 @@ class Found:
     active: int
 
 
-class Item(NamedTuple):
-    """An active Execution as a page of the list has it; never log the contact."""
-
+class _Kept(NamedTuple):
     sid: str
     created: int
-    contact: str | None
-
-
-class _Listed(NamedTuple):
-    execution: ActiveExecution
     contact: Fingerprint
+
+
+class _Listing:
+    """A listing of a Flow, finished or not.
+
+    Args:
+        invocation: the deadline that the commands of an invocation share.
+        base: a finished listing to which newer Executions are added; None: the whole Flow is listed.
+
+    Attributes:
+        began: seconds since 1970. Unlike others, this clock goes on while Lambda freezes the process.
+        whole_began: when the listing of the whole Flow began.
+        invocation: which listed the whole Flow.
+        is_long: whether the whole Flow took more than one page.
+        executions: by SID.
+        newest: when the newest of them was created.
+        done: finished, or failed.
+    """
+
+    def __init__(self, invocation: Deadline, base: _Listing | None) -> None:
+        self.began = time.time()
+        self.whole_began: float = base.whole_began if base else self.began
+        self.invocation: Deadline = base.invocation if base else invocation
+        self.fingerprints: Fingerprints = base.fingerprints if base else Fingerprints()
+        self.is_long = base is not None
+        self.executions: dict[str, _Kept] = {}
+        self.newest: int = base.newest if base else 0
+        self.base = base
+        self.done: Future[None] = Future()
+
+    def is_kept(self) -> bool:
+        """Whether other invocations may use it, too."""
+        return self.is_long and self.began <= time.time() < self.whole_began + MAX_AGE
+
+    def run(self, flow: Flow, deadline: Deadline, retries: Retries) -> None:
+        """List what is not in the base; raises as `list_active`."""
+        start = None
+        if self.base:
+            start = self.newest - OVERLAP
+            self.executions = {
+                sid: kept for sid, kept in self.base.executions.items() if kept.created < start
+            }
+        is_long = list_active(flow, Window(start, int(self.began) + 1), self._take, deadline, retries)
+        self.is_long = self.is_long or is_long
+        self.base = None
+
+    def _take(self, items: Iterable[Item]) -> None:
+        for sid, created, contact in items:
+            self.executions[sid] = _Kept(sid, created, self.fingerprints.of(contact or ""))
+            # Nothing is younger than the request, unless Twilio ignored the filter.
+            self.newest = max(self.newest, min(created, int(self.began)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a command needs a listing for.
+
+    Attributes:
+        until: seconds since 1970; later Executions are not its own.
+        invocation: its own.
+        anew: whether it takes nothing from other invocations.
+    """
+
+    until: float
+    invocation: Deadline
+    anew: bool
+
+    def is_met(self, listing: _Listing) -> bool:
+        """Whether a finished listing will do."""
+        is_own = listing.invocation is self.invocation
+        return listing.began >= self.until and (is_own or (listing.is_kept() and not self.anew))
+
+    def base(self, listing: _Listing | None) -> _Listing | None:
+        """The listing, if newer Executions added to it will do."""
+        return listing if listing and listing.is_kept() and not self.anew else None
 
 
 class Listings:
     """Finds contacts' Executions. One per process. Thread-safe."""
 
     def __init__(self) -> None:
-        self._fingerprints = Fingerprints()
+        self._lock = Lock()
+        self._latest: OrderedDict[Flow, _Listing] = OrderedDict()
 
     def find(
-        self,
-        flow: Flow,
-        contacts: Collection[str],
-        until: datetime,
-        deadline: Deadline,
-        retries: Retries,
+        self, flow: Flow, contacts: Collection[str], until: datetime, deadline: Deadline, retries: Retries
     ) -> Found:
         """The active Executions of some contacts that were created at or before a time, to the second.
 
         Args:
-            flow: whose Executions.
-            contacts: channel addresses, of one person; they match exactly.
-            until: the time.
-            deadline: when the answer is due.
+            flow: the Flow.
+            contacts: channel addresses of one person; they match exactly.
+            until: the time, not in the future.
+            deadline: when the answer is due. It also tells the invocation, whose commands share a listing.
             retries: receives the failed attempts before another one.
 
         Raises:
             ExecutionNotFound: the Flow does not exist.
             EndConversationError: any other failure.
         """
-        listed: dict[str, _Listed] = {}
+        for anew in (False, True):
+            listing = self._get(flow, _Need(until.timestamp(), deadline, anew), retries)
+            with self._lock:
+                executions = tuple(listing.executions.values())
+            wanted = [listing.fingerprints.of(contact) for contact in contacts]
+            found = _find(executions, wanted, int(until.timestamp()))
+            if not found.near or listing.invocation is deadline:
+                break
+        return found
 
-        def take(items: Iterable[Item]) -> None:
-            for sid, created, contact in items:
-                listed[sid.casefold()] = _Listed(
-                    ActiveExecution(sid, created), self._fingerprints.of(contact or "")
-                )
+    def remove(self, flow: Flow, sids: Iterable[str]) -> None:
+        """Forget Executions that are no longer active."""
+        with self._lock:
+            if listing := self._latest.get(_key(flow)):
+                for sid in sids:
+                    listing.executions.pop(sid, None)
 
-        read(flow, datetime.now(UTC), take, deadline, retries)
-        wanted = [self._fingerprints.of(contact) for contact in contacts]
-        return _find(listed.values(), wanted, int(until.timestamp()))
+    def _get(self, flow: Flow, need: _Need, retries: Retries) -> _Listing:
+        """A listing that meets the need: another command's, or else a new one."""
+        while True:
+            with self._lock:
+                listing = self._latest.get(_key(flow))
+                is_new = listing is None or (listing.done.done() and not need.is_met(listing))
+                if listing is None or is_new:
+                    listing = self._latest[_key(flow)] = _Listing(need.invocation, need.base(listing))
+                self._latest.move_to_end(_key(flow))
+            if is_new:
+                self._run(listing, flow, need.invocation, retries)
+                return listing
+            try:
+                listing.done.result(need.invocation.remaining())
+            except TimeoutError:
+                raise TwilioTimeout("the list of the Flow's Executions takes too long") from None
+            except EndConversationError as error:
+                if listing.began >= need.until:
+                    shared = copy.copy(error)
+                    shared.shared_listing = True
+                    raise shared from None
+            if need.is_met(listing):
+                return listing
 
-
-def read(
-    flow: Flow,
-    until: datetime,
-    take: Callable[[Iterable[Item]], None],
-    deadline: Deadline,
-    retries: Retries,
-) -> None:
-    """List a Flow's active Executions that were created at or before a time, to the second.
-
-    Args:
-        flow: whose Executions.
-        until: the time.
-        take: receives them, from several threads, in no order, some twice, some newer.
-        deadline: when the list is due.
-        retries: receives the failed attempts before another one.
-
-    Raises:
-        ExecutionNotFound: the Flow does not exist.
-        EndConversationError: any other failure; what was taken is right, but not everything.
-    """
-    reading = _Reading(flow, take, deadline, retries)
-    # The end of a window is exclusive.
-    pending = reading.first(_Window(None, int(until.timestamp()) + 1))
-    if not pending:
-        return
-    with ThreadPoolExecutor(CONCURRENCY) as threads:
-        futures: set[Future[list[_Window]]] = set()
+    def _run(self, listing: _Listing, flow: Flow, deadline: Deadline, retries: Retries) -> None:
+        key = _key(flow)
         try:
-            while pending or futures:
-                # The last one may be the longest, and has to be cut again: it comes first.
-                futures |= {threads.submit(reading.first, window) for window in reversed(pending)}
-                done, futures = wait(futures, return_when=FIRST_COMPLETED)
-                pending = [window for future in done for window in future.result()]
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
+            listing.run(flow, deadline, retries)
+        except BaseException as error:
+            with self._lock:
+                if self._latest.get(key) is listing:
+                    del self._latest[key]
+                    if listing.base:
+                        self._latest[key] = listing.base
+            # Only now, so that who waited does not come upon it again.
+            listing.done.set_exception(error)
             raise
+        with self._lock:
+            while len(self._latest) > MAX_FLOWS or self._number() > MAX_KEPT:
+                self._latest.popitem(last=False)
+        listing.done.set_result(None)
+
+    def _number(self) -> int:
+        return sum(len(listing.executions) for listing in self._latest.values())
 
 
-class _Window(NamedTuple):
-    """What was created in a time, in seconds since 1970.
-
-    Attributes:
-        start: the first second; None: since ever.
-        end: the second after the last.
-    """
-
-    start: int | None
-    end: int
-
-    def cut(self, seconds: int) -> list[_Window]:
-        """Windows of so many seconds, the newest first; the last one has the rest."""
-        parts: list[_Window] = []
-        start, end = self.start or 0, self.end
-        while len(parts) < MAX_PARTS - 1 and end - seconds > start:
-            parts.append(_Window(end - seconds, end))
-            end -= seconds
-        return [*parts, _Window(self.start, end)]
+def _key(flow: Flow) -> Flow:
+    return flow._replace(sid=flow.sid.casefold())
 
 
-class _Page(NamedTuple):
-    """One response.
-
-    Attributes:
-        items: the active Executions.
-        created: when each of everything on the page was created; None: it does not say.
-        position: query parameters of the next page; None: there is none.
-        answer: for an error.
-    """
-
-    items: list[Item]
-    created: list[int | None]
-    position: dict[str, str] | None
-    answer: Answer
-
-
-class _Reading:
-    """Reads pages of a Flow's list."""
-
-    def __init__(
-        self,
-        flow: Flow,
-        take: Callable[[Iterable[Item]], None],
-        deadline: Deadline,
-        retries: Retries,
-    ) -> None:
-        self._flow = flow
-        self._take = take
-        self._deadline = deadline
-        self._retries = retries
-
-    def first(self, window: _Window) -> list[_Window]:
-        """Take the first page of a window; returns the windows that are left of it."""
-        page = self._page(window)
-        if page.position is None:
-            return []
-        created = [second for second in page.created if second is not None]
-        if not created or len(created) < len(page.created) or any(a < b for a, b in pairwise(created)):
-            return self._by_token(window)
-        newest, oldest = created[0], created[-1]
-        if window.start is not None and oldest < window.start:
-            return []
-        if oldest + 1 < window.end:
-            seconds = int((newest - oldest + 1) * FILL * PAGE_SIZE / len(created))
-            return window._replace(end=oldest + 1).cut(max(1, seconds))
-        if newest == oldest == window.end - 1 and window.start != oldest:
-            # A whole page of one second.
-            self._by_token(_Window(oldest, window.end))
-            return [window._replace(end=oldest)]
-        return self._by_token(window)
-
-    def _by_token(self, window: _Window) -> list[_Window]:
-        """Take all pages of a window by Twilio's token.
-
-        If an Execution ends between two pages, Twilio may skip another one at the edge. None did if nothing
-        is missing when the pages are read again.
-        """
-        before: list[frozenset[str]] | None = None
-        for _ in range(PASSES):
-            pages: list[frozenset[str]] = []
-            position: dict[str, str] | None = {}
-            seen: list[object] = [None]
-            while position is not None:
-                page = self._page(window, position)
-                pages.append(frozenset(item.sid for item in page.items))
-                position = page.position
-                if position is not None:
-                    if (token := position.get("PageToken")) in seen:
-                        raise page.answer.failure(TwilioError, "Twilio repeats a page of the list")
-                    seen.append(token)
-            if len(pages) == 1 or pages == before:
-                return []
-            before = pages
-        raise page.answer.failure(TwilioError, "Twilio's list does not stand still")
-
-    def _page(self, window: _Window, position: dict[str, str] | None = None) -> _Page:
-        query: dict[str, Any] = {"status": "active"}
-        if window.start is not None:
-            # One second more, so that nothing is lost between windows if Twilio left out the start itself.
-            query["DateCreatedFrom"] = _date_time(window.start - 1)
-        query |= {"DateCreatedTo": _date_time(window.end), "PageSize": PAGE_SIZE} | (position or {})
-        path = f"/v2/Flows/{self._flow.sid}/Executions?{urlencode(query)}"
-        answer = self._flow.account.call("GET", path, self._deadline, self._retries)
-        match answer.content:
-            case {
-                "executions": list(listed),
-                "meta": {"next_page_url": None | str() as next_page_url},
-            } if answer.status == HTTPStatus.OK:
-                created = [_created(item) for item in listed]
-                items = [item for each in listed if (item := _item(each, self._flow.sid))]
-                self._take(items)
-                return _Page(items, created, _position(next_page_url) if next_page_url else None, answer)
-        raise answer.failure(TwilioError, f"Twilio returned {answer.status} without a list")
-
-
-def _find(listed: Iterable[_Listed], wanted: list[Fingerprint], until: int) -> Found:
+def _find(executions: Collection[_Kept], wanted: list[Fingerprint], until: int) -> Found:
     addresses = {each.address for each in wanted}
-    found: list[ActiveExecution] = []
-    near: set[str | None] = set()
-    active = 0
-    for execution, contact in listed:
-        active += 1
-        if contact.address in addresses:
-            if execution.created <= until:
-                found.append(execution)
-            else:
-                near.add("later")
-        elif not found:
-            near |= {near_miss(each, contact) for each in wanted}
-    kinds = () if found else tuple(kind for kind in ("channel", "digits", "later") if kind in near)
-    return Found(tuple(sorted(found, key=lambda one: (one.created, one.sid))), kinds, active)
-
-
-def _item(listed: object, flow_sid: str) -> Item | None:
-    """What a page lists, if it matches what was asked for: don't trust the server's filter."""
-    if not isinstance(listed, dict):
-        return None
-    sid, contact, created = listed.get("sid"), listed.get("contact_channel_address"), _created(listed)
-    if not isinstance(sid, str) or not EXECUTION_SID.fullmatch(sid) or created is None:
-        return None
-    if listed.get("status") != "active":
-        return None
-    in_flow = listed.get("flow_sid", flow_sid)
-    if not isinstance(in_flow, str) or in_flow.casefold() != flow_sid.casefold():
-        return None
-    return Item(sid, created, contact if isinstance(contact, str) else None)
-
-
-def _created(listed: object) -> int | None:
-    try:
-        value = listed.get("date_created") if isinstance(listed, dict) else None
-        return int(parse_date_time(value).timestamp())
-    except ValueError:
-        return None
-
-
-def _date_time(second: int) -> str:
-    return format_date_time(datetime.fromtimestamp(second, UTC))
-
-
-def _position(next_page_url: str) -> dict[str, str]:
-    """Where the next page begins. Nothing else of the URL is used, so credentials go nowhere else."""
-    try:
-        given = parse_qs(urlsplit(next_page_url).query)
-    except ValueError:
-        return {}
-    # Twilio's tokens are ASCII; a lone surrogate could not even be sent.
-    return {
-        name: given[name][0] for name in ("Page", "PageToken") if name in given and given[name][0].isascii()
+    theirs = [each for each in executions if each.contact.address in addresses]
+    found = sorted((each.created, each.sid) for each in theirs if each.created <= until)
+    if found:
+        each = (ActiveExecution(sid, created) for created, sid in found)
+        return Found(tuple(each), (), len(executions))
+    near: set[str | None] = {"later" for _ in theirs}
+    near |= {
+        near_miss(each, other.contact)
+        for other in executions
+        if other.contact.address not in addresses
+        for each in wanted
     }
+    return Found((), tuple(kind for kind in ("channel", "digits", "later") if kind in near), len(executions))

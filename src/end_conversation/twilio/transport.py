@@ -32,12 +32,18 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 3.0
 """Seconds to resolve a server's name, open a connection, through a proxy or not, and agree on TLS."""
 
-_MAX_RESPONSE = 32 * 1024 * 1024
+MAX_RESPONSE = 32 * 1024 * 1024
+"""Bytes that are read of a response."""
+
 _FIRST_FINAL_STATUS = 200
 
 
 class ConnectionFailed(Exception):
     """There is no response, or no valid one; the message is the kind of the cause."""
+
+
+class TooLarge(ConnectionFailed):
+    """The response exceeds MAX_RESPONSE."""
 
 
 class Connections:
@@ -86,6 +92,7 @@ class Connections:
 
         Raises:
             TimeoutError: no complete response in time.
+            TooLarge: the response exceeds MAX_RESPONSE.
             ConnectionFailed: no response, or no valid one.
         """
         try:
@@ -113,6 +120,8 @@ class Connections:
             # The last two if the server announces more than could ever be read.
             # Without its cause, whose message may contain what the server sent.
             cause = next((arg for arg in error.args if isinstance(arg, Exception)), error)
+            if isinstance(cause, _TooManyBytesError):
+                raise TooLarge("TooLarge") from None
             raise ConnectionFailed(type(cause).__name__) from None
 
 
@@ -182,6 +191,12 @@ class _BoundedResponse(HTTPResponse):
         if self.status < _FIRST_FINAL_STATUS:
             # The final response would follow, and be taken for that of the next request.
             raise HTTPException("an interim answer")
+        if (self.length or 0) > MAX_RESPONSE:
+            raise _TooManyBytesError
+
+
+class _TooManyBytesError(OSError):
+    """The response exceeds MAX_RESPONSE."""
 
 
 class _BoundedSocket:
@@ -200,7 +215,7 @@ class _BoundedReader(io.RawIOBase):
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
         self._due = due
-        self._allowed = _MAX_RESPONSE
+        self._allowed = MAX_RESPONSE
 
     def readable(self) -> bool:
         return True
@@ -213,7 +228,7 @@ class _BoundedReader(io.RawIOBase):
         number = self._raw.readinto(buffer)
         self._allowed -= number or 0
         if self._allowed < 0:
-            raise OSError("the answer is too large")
+            raise _TooManyBytesError
         return number
 
     def close(self) -> None:
