@@ -100,7 +100,7 @@ class Stuck(NamedTuple):
 
 
 class Sweeper:
-    """One sweep: lists first and ends afterwards, so that the oldest of all Flows come first.
+    """One sweep: lists first and ends afterwards, so that the oldest of a Flow come first.
 
     Raises:
         EndConversationError: this deployment does not serve the Flows or the account.
