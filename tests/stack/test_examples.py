@@ -93,23 +93,21 @@ def test_nested_function_sends_a_command(queue_url: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("lacking", [None, "case", "customer", "closedAt"])
 def test_own_rule_makes_a_command(lacking: str | None, queue_url: str) -> None:
     """Another system's event arrives as a valid command; one that lacks what that needs does not match."""
-    own_rule = example("own-rule.yaml")
-    del own_rule["Resources"]["UndeliveredQueuePolicy"]  # moto does not know it
-    arn = boto3.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-    boto3.client("cloudformation").create_stack(
-        StackName="own-rule",
-        TemplateBody=json.dumps(own_rule),
-        Parameters=[
-            {"ParameterKey": "QueueArn", "ParameterValue": arn["Attributes"]["QueueArn"]},
-            {"ParameterKey": "FlowSid", "ParameterValue": FLOW_SID},
-        ],
-        Capabilities=["CAPABILITY_IAM"],
+    properties = example("own-rule.yaml")["Resources"]["Rule"]["Properties"]
+    (target,) = properties["Targets"]
+    transformer = target["InputTransformer"]
+    made = transformer["InputTemplate"]["Fn::Sub"].replace("${FlowSid}", FLOW_SID)
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="rule", EventPattern=json.dumps(properties["EventPattern"]))
+    events.put_targets(
+        Rule="rule",
+        Targets=[{"Id": "queue", "Arn": arn, "InputTransformer": transformer | {"InputTemplate": made}}],
     )
     detail = {name: value for name, value in CASE.items() if name != lacking}
     entry = {"Source": "com.example.crm", "DetailType": "Case Closed", "Detail": json.dumps(detail)}
 
-    assert boto3.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
-
+    events.put_events(Entries=[entry])
     sent = messages(queue_url)
     assert len(sent) == (0 if lacking else 1)
     for command in map(Command.parse, sent):

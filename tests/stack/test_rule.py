@@ -36,43 +36,29 @@ def around(function: Function, environment: pytest.MonkeyPatch) -> Iterator[Stan
         yield running
 
 
-def deploy_queue() -> tuple[str, str]:
-    """URL and ARN of the template's queue behind its rule, both without the dead-letter queue."""
-    properties = {key: each for key, each in at("Queue").items() if key != "RedrivePolicy"}
-    rule = at("Rule") | {"Targets": [{"Id": "Queue", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}]}
-    body = {
-        "Queue": {"Type": "AWS::SQS::Queue", "Properties": properties},
-        "Rule": {"Type": "AWS::Events::Rule", "Properties": rule},
-    }
-    boto3.client("cloudformation").create_stack(
-        StackName="end-conversation", TemplateBody=json.dumps({"Resources": body})
-    )
-    sqs = boto3.client("sqs")
-    (url,) = (url for url in sqs.list_queues()["QueueUrls"] if "end-conversation-Queue" in url)
-    return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-
-
 @pytest.mark.parametrize("way", ["rule", "topic"])
 def test_a_command_ends_an_execution(way: str, around: StandIns, function: Function) -> None:
     """What the rule matches, and what the topic of SnsTopicArn sends, arrives in the queue as a command."""
-    url, arn = deploy_queue()
+    sqs, events, sns = (boto3.client(name) for name in ("sqs", "events", "sns"))
+    url = sqs.create_queue(QueueName="queue")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     execution = around.studio.seed(FLOW_SID)
     command = json.dumps({"flow_sid": FLOW_SID, "execution_sid": execution.sid})
     if way == "rule":
+        events.put_rule(Name="rule", EventPattern=json.dumps(at("Rule.EventPattern")))
+        events.put_targets(Rule="rule", Targets=[{"Id": "queue", "Arn": arn}])
         entry = {"Source": "end-conversation", "DetailType": "EndConversation", "Detail": command}
-        boto3.client("events").put_events(Entries=[entry])
+        events.put_events(Entries=[entry])
     else:
-        sns = boto3.client("sns")
         topic = sns.create_topic(Name="closed")["TopicArn"]
         subscription = at("TopicSubscription", SnsTopicArn=topic)
         assert subscription["Endpoint"] == {"Fn::GetAtt": ["Queue", "Arn"]}
         assert subscription["RedrivePolicy"] == {
             "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
         }
-        # moto's CloudFormation knows no subscriptions.
         sns.subscribe(TopicArn=subscription["TopicArn"], Protocol=subscription["Protocol"], Endpoint=arn)
         sns.publish(TopicArn=topic, Message=command)
-    received = boto3.client("sqs").receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])
+    received = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])
 
     assert function(batch(received["Messages"])) == {"batchItemFailures": []}
     assert around.studio.executions.get(FLOW_SID, execution.sid).status == "ended"
