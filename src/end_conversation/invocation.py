@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from end_conversation.twilio.account import Retries
 
 NOT_ENDED = "conversation_not_ended"
-DRY_RUN = "dry_run"
 
 MAX_LOGGED_RETRIES = 10
 """Failed attempts in one log line."""
@@ -104,10 +103,17 @@ class Invocation:
         for one in outcome.failed:
             self.report(one.error, fields | {"execution_sid": one.sid, "retries": one.retries})
         if outcome.error is None:
-            ended = "conversation_ended" if outcome.nothing_found is None else "nothing_to_end"
-            message = DRY_RUN if command.dry_run else ended
-            logger.info(message, extra=self.log_fields(fields | {"retries": retries}))
+            self._log_success(outcome, fields | {"retries": retries})
         return outcome
+
+    def _log_success(self, outcome: Outcome, fields: dict[str, Any]) -> None:
+        extra = self.log_fields(fields)
+        if outcome.is_dry_run:
+            logger.info("dry_run", extra=extra)
+        elif outcome.nothing_found is not None:
+            logger.info("nothing_to_end", extra=extra)
+        else:
+            logger.info("conversation_ended", extra=extra)
 
     def publish_later(self, outcome: Outcome, source: str | None = None) -> None:
         """Publish an outcome at the end of the invocation; a dry run has none."""
@@ -151,7 +157,7 @@ class Invocation:
     def report(self, error: EndConversationError, fields: dict[str, Any], message: str = NOT_ENDED) -> None:
         """Log a failure, and count it unless it is that of a dry run."""
         if fields.get("dry_run"):
-            message = DRY_RUN
+            message = "dry_run"
         elif error.metric:
             count(error.metric)
         log = logger.warning if error.permanent else logger.error
