@@ -1,56 +1,38 @@
-# Two commands do everything: `make run` shows the function at work, `make test` proves it.
-# Both set up .venv by themselves; all they need is make and Python 3.11 or newer.
+# Start with `make run`, which sends one event through the function, and `make test`.
+# You need make and Python 3.11 or newer; each target sets up what it needs in .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CHECKOV := $(VENV)/checkov
 EVENT ?= events/http.json
-SECRET ?= local/webhook-secret.json
-# Nothing younger than a week, by when most malicious releases are gone; wheels only, so that no setup.py runs.
+# Packages that are at least a week old: most malicious releases are found sooner. Wheels only: no setup.py runs.
 LOCK := $(BIN)/uv pip compile --upgrade --exclude-newer P7D --only-binary :all: --generate-hashes \
   --quiet --system-certs --no-emit-index-url --no-emit-find-links --no-header
+INSTALL := $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security release lock clean
+.PHONY: help run serve stand-ins source build test fuzz mutate soak bench bench-sweep lint security release ci hooks lock clean
 
-help: ## list these targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' || true
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.ready ## one event through the function, with stand-ins for AWS and Twilio (EVENT=events/….json)
+run: $(VENV)/.run ## send one event through the function; Twilio and AWS are stand-ins (EVENT=events/sqs.json VERBOSE=1)
 	@$(BIN)/python -m local.run $(EVENT)
 
-serve: $(VENV)/.ready ## the same, staying up as an HTTP endpoint for curl (PORT=8800)
+serve: $(VENV)/.run ## serve the function over HTTP, with a page to try it (PORT=8800 SECRET=my.json)
 	@$(BIN)/python -m local.serve
 
-stand-ins: $(VENV)/.ready ## only the stand-ins, for sam local (docs/developing.md)
+stand-ins: $(VENV)/.run ## serve only the stand-ins for Twilio and AWS, for sam local
 	@$(BIN)/python -m local.stand_ins
 
-source: $(VENV)/.ready ## what a source makes of an event (SECRET=….json EVENT=….json, docs/sources.md)
-	@PYTHONPATH=src $(BIN)/python -m local.source $(SECRET) $(EVENT) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
+source: $(VENV)/.run ## show what a source makes of a webhook (SECRET=my.json EVENT=webhook.json)
+	@PYTHONPATH=src $(BIN)/python -m local.source $(SECRET) $(if $(filter file,$(origin EVENT)),,$(EVENT)) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
 
-build: $(VENV)/.ready ## what is deployed, the same for both functions: .aws-sam/build
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sam build
-
-test: $(VENV)/.ready ## the tests
+test: $(VENV)/.ready ## run the tests (minutes)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-fuzz: $(VENV)/.ready ## fuzz every entry point with hypothesis (INPUTS=2000 for each; minutes)
-	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 --show-capture=no --numprocesses 2 --dist load
-
-mutate: $(VENV)/.ready ## change the package in 200 random places; list what no test notices (half an hour; MUTANTS=50 SEED=1)
-	@MUTANTS=$(MUTANTS) SEED=$(SEED) $(BIN)/python -m tests.mutate
-
-soak: $(VENV)/.ready ## the stack's promises while everything around it fails (COMMANDS=5000 SEED=1; minutes)
-	@$(BIN)/python -m tests.soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
-
-bench: $(VENV)/.ready ## start, warm path, batch and size, against two references (a quarter of an hour)
-	@$(BIN)/python -m benchmarks
-
-bench-sweep: $(VENV)/.ready ## the sweep against a loop with Twilio's SDK, and how lists grow
-	@$(BIN)/python -m benchmarks.sweep
-
-lint: $(VENV)/.ready ## formatting, lint, types, the template and the workflows; edits nothing
+lint: $(VENV)/.ready ## check formatting, lint rules, types, the template and the workflows; edits nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -58,35 +40,69 @@ lint: $(VENV)/.ready ## formatting, lint, types, the template and the workflows;
 	$(BIN)/sam validate --lint
 	$(BIN)/zizmor --offline --quiet .github
 
-security: $(CHECKOV)/.ready ## what checkov has against the template
-	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
+ci: ## run everything that CI runs (10 minutes)
+	@.ci/run
 
-release: $(VENV)/.ready ## what a release holds, built twice and compared: dist
+hooks: $(VENV)/.ready ## install the pre-commit hooks
+	@$(BIN)/pre-commit install
+
+build: $(VENV)/.ready ## build the artifact into .aws-sam/build
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sam build
+
+release: $(VENV)/.ready ## build a release twice, compare, and write it to dist
 	@$(BIN)/python .ci/release.py
 
-lock: $(VENV)/.ready ## take the newest versions that fit, into the lock files
+security: $(CHECKOV)/.ready ## check the template with checkov
+	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
+
+fuzz: $(VENV)/.ready ## fuzz every entry point with hypothesis (INPUTS=2000 for each; minutes)
+	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 --show-capture=no --numprocesses 2 --dist load
+
+soak: $(VENV)/.ready ## send thousands of commands while Twilio and AWS fail (COMMANDS=5000 SEED=1; minutes)
+	@$(BIN)/python -m tests.soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))
+
+mutate: $(VENV)/.ready ## change the package in 200 random places and list what no test notices (MUTANTS=50 SEED=1; half an hour)
+	@MUTANTS=$(MUTANTS) SEED=$(SEED) $(BIN)/python -m tests.mutate
+
+bench: $(VENV)/.ready ## measure start, warm path, batches and size against two references (a quarter of an hour)
+	@$(BIN)/python -m benchmarks
+
+bench-sweep: $(VENV)/.ready ## measure the sweep against Twilio's SDK, and lists of many Executions
+	@$(BIN)/python -m benchmarks.sweep
+
+lock: $(VENV)/.ready ## update the lock files
 	$(LOCK) --universal --python-version 3.11 --no-strip-extras requirements/dev.in -o requirements/dev.txt
+	$(LOCK) --universal --python-version 3.11 --no-strip-extras -c requirements/dev.txt requirements/run.in -o requirements/run.txt
 	$(LOCK) --python-version 3.11 -c requirements/dev.txt requirements/function.in -o src/requirements.txt
 	$(LOCK) --python-version 3.13 -c requirements/dev.txt requirements/reference_sdk.in -o requirements/reference_sdk.txt
 	$(LOCK) --python-version 3.13 -c requirements/dev.txt requirements/reference_least.in -o requirements/reference_least.txt
 	$(LOCK) --universal --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt
 	$(LOCK) --universal --python-version 3.11 -c requirements/dev.txt requirements/opentelemetry.in -o requirements/opentelemetry.txt
 	$(LOCK) --universal --python-version 3.11 requirements/opentelemetry-0.60.in -o requirements/opentelemetry-0.60.txt
-	grep -A999 '^uv==' requirements/dev.txt | sed '2,$${/^[a-z]/,$$d;}' > requirements/uv.txt
+	for name in uv aws-sam-cli; do \
+	  awk -v "name=$$name==" '/^[a-z]/ { keep = index($$0, name) == 1 } keep' requirements/dev.txt >requirements/$$name.txt; \
+	done
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutation
 
-$(VENV)/.ready: requirements/uv.txt requirements/dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
-	@echo "Setting up $(VENV) (once) …"
+# Of aws-sam-cli, make run needs only the Runtime Interface Emulator in its wheel, and none of its dependencies.
+$(VENV)/.run: requirements/uv.txt requirements/run.txt requirements/aws-sam-cli.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
+	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(INSTALL) -r requirements/run.txt
+	@$(INSTALL) --no-deps -r requirements/aws-sam-cli.txt
 	@touch $@
 
-# It pins much of what it needs, and so cannot live with the others.
-$(CHECKOV)/.ready: $(VENV)/.ready requirements/checkov.txt
+$(VENV)/.ready: $(VENV)/.run requirements/dev.txt
+	@echo "Setting up the tools for development (once) ..."
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# checkov pins much of what it needs, so it has an environment of its own.
+$(CHECKOV)/.ready: $(VENV)/.run requirements/checkov.txt
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CHECKOV)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements/checkov.txt
 	@touch $@

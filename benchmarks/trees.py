@@ -8,6 +8,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.build_artifact import find_interpreter
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 TOOLS = Path(sys.executable).parent
@@ -47,22 +49,10 @@ class Tree:
 
 
 def python313() -> Path:
-    """The interpreter of Lambda's runtime.
-
-    Raises:
-        LookupError: there is none.
-    """
-    candidates = [shutil.which("python3.13")]
-    if pyenv := shutil.which("pyenv"):
-        root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()
-        candidates += sorted(map(str, Path(root).glob("versions/3.13.*/bin/python3.13")), reverse=True)
-    for candidate in filter(None, candidates):
-        # A shim of pyenv's is there also where the version is not, and costs time at each start.
-        command = [candidate, "-c", "import sys; print(sys.executable)"]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-        if asked.returncode == 0:
-            return Path(asked.stdout.strip())
-    raise LookupError("Python 3.13, the function's runtime, is not on the PATH")
+    """The interpreter of Lambda's runtime, or the end of the program with a sentence."""
+    if found := find_interpreter():
+        return Path(found)
+    sys.exit("Benchmarks need CPython 3.13, Lambda's runtime: install it, or set PYTHON313 to its path.")
 
 
 def ours(scratch: Path, python: Path) -> Tree:
