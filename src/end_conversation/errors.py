@@ -196,9 +196,8 @@ class TwilioError(TwilioFailure):
     code = "twilio_error"
     metric = "TwilioErrors"
 
-
-class ResponseTooLarge(TwilioError):
-    """Twilio's response exceeds what is read."""
+    too_large: bool = False
+    """Whether the response exceeds what is read."""
 
 
 class TwilioTimeout(TwilioFailure):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from end_conversation import app, errors
 from end_conversation.triggers import http_api
 from end_conversation.twilio import account as account_module
+from end_conversation.twilio import transport
 from local.studio import Studio
 
 UNKNOWN_SID = "FN" + "9" * 32
@@ -359,3 +360,14 @@ def test_no_event_is_an_unhandled_error(function: Function, studio: Studio, even
     assert problem["status"] == status
     assert not studio.requests
     assert len(function.logs) == 1
+
+
+def test_a_response_that_is_too_large_is_twilios_failure(
+    function: Function, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an ended Execution and of a list: a problem as for any other response that cannot be read."""
+    monkeypatch.setattr(transport, "MAX_RESPONSE", 10)
+    by_contact = {"flow_sid": command["flow_sid"], "contact": "+15005550006"}
+    for each in (command, by_contact):
+        status, problem = ask(function, http_event(each))
+        assert (status, problem["code"]) == (502, "twilio_error")

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from end_conversation.deadline import Deadline
-from end_conversation.errors import ResponseTooLarge, TwilioError, TwilioTimeout
+from end_conversation.errors import TwilioError, TwilioFailure, TwilioTimeout
 from end_conversation.twilio import active, listing
 from end_conversation.twilio.account import Answer
 from end_conversation.twilio.active import Flow, Item, Window, list_active
@@ -236,8 +236,12 @@ def test_few_requests(number: int, requests: int) -> None:
     assert len(twilio.queries) <= requests
 
 
-@pytest.mark.parametrize("problem", [ResponseTooLarge, TwilioTimeout])
-def test_what_is_too_large_or_too_slow_is_asked_for_in_smaller_pages(problem: type[TwilioError]) -> None:
+TOO_LARGE = TwilioError("too large")
+TOO_LARGE.too_large = True
+
+
+@pytest.mark.parametrize("problem", [TOO_LARGE, TwilioTimeout("too slow")])
+def test_what_is_too_large_or_too_slow_is_asked_for_in_smaller_pages(problem: TwilioFailure) -> None:
     """It is asked again at once, and smaller from then on; one Execution too large is an error."""
     twilio = Twilio()
     executions = twilio.seed(*range(NOW - 2000, NOW))
@@ -245,7 +249,7 @@ def test_what_is_too_large_or_too_slow_is_asked_for_in_smaller_pages(problem: ty
     def fail(largest: int) -> None:
         def before(query: dict[str, str]) -> None:
             if int(query["PageSize"]) > largest:
-                raise problem("too large")
+                raise problem
 
         twilio.before = before
 
@@ -254,7 +258,7 @@ def test_what_is_too_large_or_too_slow_is_asked_for_in_smaller_pages(problem: ty
     assert [int(query["PageSize"]) for query in twilio.queries[:2]] == [1000, 250]
     assert {query["PageSize"] for query in twilio.queries[1:]} == {"250"}
     fail(0)
-    with pytest.raises(problem):
+    with pytest.raises(type(problem)):
         sids(twilio)
 
 

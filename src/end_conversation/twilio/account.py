@@ -15,7 +15,6 @@ from end_conversation.errors import (
     CredentialsRejected,
     CredentialsUnavailable,
     ExecutionNotFound,
-    ResponseTooLarge,
     TwilioError,
     TwilioFailure,
     TwilioThrottled,
@@ -168,7 +167,7 @@ class Account:
 
         Raises:
             ExecutionNotFound: Twilio returns 404.
-            ResponseTooLarge: not retried.
+            TwilioError: also for a response that is too large, which is not retried.
             EndConversationError: any other failure.
         """
         failure: TwilioFailure | None = None
@@ -183,9 +182,8 @@ class Account:
                 # A try cut short by the deadline says nothing about Twilio; the one before does.
                 if failure is None or deadline.remaining():
                     failure = none.failure
-                if isinstance(none.failure, ResponseTooLarge) or (
-                    isinstance(none.failure, TwilioTimeout) and not repeat_slow
-                ):
+                is_slow = isinstance(none.failure, TwilioTimeout)
+                if getattr(none.failure, "too_large", False) or (is_slow and not repeat_slow):
                     raise none.failure from None
             else:
                 if answer.status not in RETRIED:
@@ -256,7 +254,8 @@ class Account:
             failure: TwilioFailure = TwilioTimeout("Twilio did not respond in time")
             raise _NoAnswer(failure, "timeout", _milliseconds_since(began)) from None
         except TooLarge as error:
-            failure = ResponseTooLarge("Twilio's response is too large")
+            failure = TwilioError("Twilio's response is too large")
+            failure.too_large = True
             raise _NoAnswer(failure, str(error), _milliseconds_since(began)) from None
         except ConnectionFailed as error:
             failure = TwilioError(f"the connection to Twilio failed: {error}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from end_conversation.command import EXECUTION_SID, format_date_time
-from end_conversation.errors import ResponseTooLarge, TwilioError, TwilioTimeout
+from end_conversation.errors import TwilioError, TwilioTimeout
 from end_conversation.twilio.account import CONCURRENCY
 
 if TYPE_CHECKING:
@@ -237,8 +237,9 @@ class _Pages:
                     "GET", path, self._deadline, self._retries, repeat_slow=False
                 )
                 break
-            except (ResponseTooLarge, TwilioTimeout):
-                if size == 1 or position or not self._deadline.remaining():
+            except (TwilioError, TwilioTimeout) as error:
+                is_for_less = isinstance(error, TwilioTimeout) or error.too_large
+                if not is_for_less or size == 1 or position or not self._deadline.remaining():
                     raise
                 self._size = min(self._size, max(1, size // 4))
         match answer.content:
