@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from end_conversation.aws.clients import client
@@ -107,12 +108,21 @@ class Service:
         each = _each(act, flow, [one.sid for one in found.executions], deadline, retries)
         still_active = [one for one in each if isinstance(one, FailedExecution) or one.status == "active"]
         self._listings.remove(flow, {one.sid for one in found.executions} - {one.sid for one in still_active})
+        is_over = all(not isinstance(one, FailedExecution) and one.already_ended for one in each)
+        if found.is_kept and found.executions and is_over and not _was_lost(retries):
+            # The contact has nothing active, and there may be near misses.
+            return self.end_conversation(command, deadline, retries)
         if command.dry_run:
             # What has ended since the listing would not be ended.
             each = still_active
         if not found.executions or (command.dry_run and not each):
             return Outcome(command, nothing_found=NothingFound(found.active, found.near))
         return Outcome.of(command, each)
+
+
+def _was_lost(retries: Retries) -> bool:
+    """Whether Twilio may have ended an Execution by a request whose response was lost."""
+    return any("error" in one or one["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR for one in retries)
 
 
 def _each(

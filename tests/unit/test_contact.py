@@ -445,3 +445,37 @@ def test_a_flow_in_upper_case_is_the_same_flow(function: Function, studio: Studi
     studio.fail(method="GET", body=page(listed))
     studio.fail(method="POST", status=200, body=json.dumps({"sid": listed["sid"], "status": "ended"}))
     assert len(function(COMMAND | {"flow_sid": flow_sid.upper()})["executions"]) == 1
+
+
+@pytest.fixture
+def kept(function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The contact's Execution, in a list that an earlier command made and that is kept."""
+    monkeypatch.setattr(active_module, "PAGE_SIZE", 5)
+    for number in range(8):
+        seed(studio, -3600 + 480 * number, contact=f"+1500555{number:04}")
+    sid = seed(studio, -3600)
+    function(COMMAND | {"contact": "+15005550003"})
+    return sid
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_had_ended_before_is_nothing_found(
+    function: Function, studio: Studio, kept: str, *, dry_run: bool
+) -> None:
+    """The customer may be stuck under another address."""
+    studio.executions.end(FLOW_SID, kept)
+    seed(studio, contact=OTHER)
+    result = function(COMMAND | {"dry_run": dry_run})
+    assert (result["executions"], result["near"]) == ([], ["channel"])
+    assert function.logs[-1]["message"] == ("dry_run" if dry_run else "nothing_to_end")
+
+
+@pytest.mark.parametrize("fault", [{}, {"broken": "reset", "carried_out": True, "method": "POST"}])
+def test_what_this_command_ended_is_found(
+    function: Function, studio: Studio, kept: str, fault: dict[str, Any]
+) -> None:
+    """Also by a request whose response was lost."""
+    if fault:
+        studio.fail(**fault)
+    assert ended(function(COMMAND)) == {kept}
+    assert function(COMMAND)["executions"] == []

@@ -19,7 +19,7 @@ import copy
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,11 +61,13 @@ class Found:
         executions: the active Executions of any of them, oldest first.
         near: what else may be theirs, where nothing was found: `channel`, `digits`, `later`, in this order.
         active: how many active Executions were looked at.
+        is_kept: whether this is from another invocation's listing, so that any may have ended meanwhile.
     """
 
     executions: tuple[ActiveExecution, ...]
     near: tuple[str, ...]
     active: int
+    is_kept: bool = field(default=False, compare=False)
 
 
 class _Kept(NamedTuple):
@@ -178,9 +180,10 @@ class Listings:
                 executions = tuple(listing.executions.values())
             wanted = [listing.fingerprints.of(contact) for contact in contacts]
             found = _find(executions, wanted, int(until.timestamp()))
-            if not found.near or listing.invocation is deadline:
+            is_kept = listing.invocation is not deadline
+            if not (found.near and is_kept):
                 break
-        return found
+        return replace(found, is_kept=is_kept)
 
     def remove(self, flow: Flow, sids: Iterable[str]) -> None:
         """Forget Executions that are no longer active."""

@@ -47,7 +47,7 @@ def look_up(
     """
     answer = account.call("GET", _path(flow_sid, execution_sid), deadline, retries)
     if execution := _execution(answer, execution_sid):
-        return execution
+        return replace(execution, already_ended=execution.status == "ended")
     raise answer.failure(TwilioError, f"Twilio returned {answer.status} without the Execution")
 
 
@@ -80,8 +80,8 @@ def end(
             raise
         except EndConversationError as error:
             raise refusal from error
-        if execution.status == "ended":
-            return replace(execution, already_ended=True)
+        if execution.already_ended:
+            return execution
         if answer.status != HTTPStatus.CONFLICT or tried == MAX_ATTEMPTS:
             raise refusal
         back_off(tried, refusal, deadline)
