@@ -56,7 +56,7 @@ security: $(CHECKOV)/.ready ## check the template with checkov
 	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
 
 fuzz: $(VENV)/.ready ## fuzz every entry point with hypothesis (INPUTS=2000 for each; minutes)
-	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 --show-capture=no --numprocesses 2 --dist load
+	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 -vv --show-capture=no --numprocesses 2 --dist load
 
 soak: $(VENV)/.ready ## send thousands of commands while Twilio and AWS fail (COMMANDS=5000 SEED=1; minutes)
 	@$(BIN)/python -m tests.soak $(if $(COMMANDS),--commands $(COMMANDS)) $(if $(SEED),--seed $(SEED))

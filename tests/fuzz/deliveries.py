@@ -39,8 +39,21 @@ def _eventbridge(draw: st.DrawFn) -> Json:
 @st.composite
 def _failure_records(draw: st.DrawFn) -> Json:
     """Lambda's records of failed invocations."""
-    more = {"requestPayload": draw(_eventbridge() | commands), "timestamp": draw(date_times)}
-    return sample("direct-failure-record") | more
+    record = sample("direct-failure-record")
+    record |= {"requestPayload": draw(_eventbridge() | commands), "timestamp": draw(date_times)}
+    record["requestContext"]["condition"] = draw(st.sampled_from(["RetriesExhausted"] * 3 + ["Success"]))
+    return record
+
+
+@st.composite
+def _notifications(draw: st.DrawFn) -> Json:
+    """SNS notifications that are not delivered raw."""
+    message = draw(json_texts(_eventbridge() | commands)).encode(errors="replace").decode()
+    topic = {"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-1:123456789012:topic"}
+    return topic | {"Message": message, "Timestamp": draw(date_times)}
+
+
+_events = _eventbridge() | _failure_records() | _notifications() | commands
 
 
 @st.composite
@@ -49,7 +62,7 @@ def batches(draw: st.DrawFn) -> list[Json]:
     records = []
     for number in range(draw(st.integers(1, 3))):
         record = sample("sqs")["Records"][0] | {"messageId": f"message-{number}"}
-        text = draw(json_texts(_eventbridge() | _failure_records() | commands))
+        text = draw(json_texts(_events))
         # Lone surrogates get neither into a queue nor out of it.
         record["body"] = text.encode(errors="replace").decode()
         record["attributes"]["SentTimestamp"] = draw(milliseconds)
@@ -60,7 +73,6 @@ def batches(draw: st.DrawFn) -> list[Json]:
 requests = _http() | damaged(_http())
 """Requests to the IAM route, through either kind of API."""
 
-_events = _eventbridge() | _failure_records() | commands
 payloads = _events | damaged(_events) | anything
 """Everything else that the function may be invoked with."""
 
@@ -91,25 +103,26 @@ def command_of_record(record: Any) -> tuple[Json, Times]:
 
 
 def command_of(payload: Any, times: Times = ()) -> tuple[Json, Times]:
-    """The command in a payload: bare, in an event, or in the record of a failed invocation."""
+    """The command in a payload, whatever it is wrapped in."""
     match payload:
-        case {"requestContext": {"functionArn": str()}}:
-            time, inner = instant(payload.get("timestamp")), payload.get("requestPayload")
-            return command_of(inner, (time,)) if time else (INVALID, ())
+        case {"requestContext": {"functionArn": str(), **context}}:
+            if context.get("condition") not in {"RetriesExhausted", "EventAgeExceeded"}:
+                return INVALID, ()
+            time, inner = payload.get("timestamp", 0), payload.get("requestPayload")
         case {"detail-type": _}:
-            time = instant(payload.get("time"))
-            is_valid = time is not None or payload.get("time") is None
-            return (payload.get("detail"), (time,) if time else times) if is_valid else (INVALID, ())
-    return payload, times
+            time, inner = payload.get("time"), payload.get("detail")
+        case {"Type": "Notification", "TopicArn": str(), "Message": str(message)}:
+            time, inner = payload.get("Timestamp", 0), decoded(message.encode(errors="surrogatepass"))
+        case _:
+            return payload, times
+    if (bound := instant(time)) is None and (time is not None or "detail-type" not in payload):
+        return INVALID, ()
+    return command_of(inner, (*times, bound))
 
 
 def is_request(event: Any) -> bool:
     """Whether the function takes an event for a request to an API."""
-    return isinstance(event, dict) and "requestContext" in event and not _is_record(event)
-
-
-def _is_record(event: Any) -> bool:
     match event:
         case {"requestContext": {"functionArn": str()}}:
-            return True
-    return False
+            return False
+    return isinstance(event, dict) and "requestContext" in event

@@ -83,7 +83,8 @@ _FLOW_SIDS = (*FLOWS, UNKNOWN_FLOW, FOREIGN_FLOW)
 flow_sids = mostly(st.sampled_from((*FLOWS * 3, *_FLOW_SIDS)), beside(_FLOW_SIDS) | anything)
 execution_sids = mostly(st.sampled_from(EXECUTIONS), beside(EXECUTIONS) | anything)
 _addresses = st.sampled_from([CLIENT, PHONE, *NEAR, STRANGER])
-contacts = mostly(_addresses, beside([CLIENT, PHONE]) | anything)
+_contact = mostly(_addresses, beside([CLIENT, PHONE]) | anything)
+contacts = mostly(_contact, st.lists(_contact, max_size=4) | st.just([CLIENT] * 11))
 date_times = st.one_of(
     st.datetimes().map(lambda at: at.isoformat() + "Z"),
     st.sampled_from(["2026-03-02T09:41:07Z", "2100-01-01T00:00:00Z", "2016-12-31T23:59:60Z"]),
@@ -97,7 +98,8 @@ date_times = st.one_of(
 _ACCOUNTS = (ACCOUNT_SID, ACCOUNT_SID.lower(), "AC" + "e5" * 16)
 account_sids = mostly(st.sampled_from((None, *_ACCOUNTS)), beside(_ACCOUNTS) | anything)
 _for_logs = mostly(st.text(min_size=1, max_size=9), harmless)
-_optional = {"occurred_at": date_times, "account_sid": account_sids}
+_dry_run = st.sampled_from([None, False, True])
+_optional = {"occurred_at": date_times, "account_sid": account_sids, "dry_run": _dry_run}
 
 whole_commands = st.one_of(
     st.fixed_dictionaries({"flow_sid": flow_sids, "execution_sid": execution_sids}, optional=_optional),
@@ -115,6 +117,7 @@ commands = whole_commands | st.fixed_dictionaries(
         "account_sid": account_sids,
         "conversation_id": _for_logs,
         "reason": _for_logs,
+        "dry_run": _dry_run | anything,
         "note": anything,
         CANARY: anything,
     },

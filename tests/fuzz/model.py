@@ -10,7 +10,7 @@ import jsonschema
 from conftest import ACCOUNT_SID
 from rfc3339_validator import validate_rfc3339
 
-from fuzz.inputs import FLOWS, UNKNOWN_FLOW
+from fuzz.inputs import CLIENT, FLOWS, NEAR, PHONE, STRANGER, UNKNOWN_FLOW
 from local.studio import Execution
 
 _SCHEMA_FILE = Path(__file__).parents[2] / "src" / "end_conversation" / "command.schema.json"
@@ -21,40 +21,62 @@ REJECTED = {"invalid_request", "flow_not_allowed", "account_not_allowed"}
 
 
 class Expected(NamedTuple):
-    """What a command comes to: the code of its failure, or the Executions that it ends."""
+    """What a command comes to.
+
+    Attributes:
+        code: why it fails; None if it succeeds.
+        sids: the Executions in its result.
+        dry_run: whether none of them is ended.
+        near: the near misses, if nothing was found; None if the model does not know.
+    """
 
     code: str | None
     sids: frozenset[str] = frozenset()
+    dry_run: bool = False
+    near: frozenset[str] | None = frozenset()
 
 
 INVALID = Expected("invalid_request")
 Times = tuple[datetime | None, ...]
 
 
-def expected(payload: Any, executions: Iterable[Execution], *trigger_times: datetime | None) -> Expected:
+def expected(  # noqa: PLR0911 -- one for each outcome
+    payload: Any, executions: Iterable[Execution], times: Times
+) -> Expected:
     """The outcome of a payload.
 
     Args:
         payload: the decoded JSON.
         executions: all Executions in Twilio.
-        trigger_times: the times that the trigger has for it.
+        times: those that the trigger has for it.
     """
     if not _is_valid(payload):
         return INVALID
-    if payload["flow_sid"] not in {*FLOWS, UNKNOWN_FLOW}:
+    flow_sid, dry_run = payload["flow_sid"], bool(payload.get("dry_run"))
+    if flow_sid not in {*FLOWS, UNKNOWN_FLOW}:
         return Expected("flow_not_allowed")
-    if (payload.get("account_sid") or ACCOUNT_SID).upper() != ACCOUNT_SID:
+    if (payload.get("account_sid") or ACCOUNT_SID) != ACCOUNT_SID:
         return Expected("account_not_allowed")
-    here = [one for one in executions if one.flow_sid == payload["flow_sid"]]
+    here = [one for one in executions if one.flow_sid == flow_sid]
     if sid := payload.get("execution_sid"):
         found = any(one.sid == sid for one in here)
-        return Expected(None, frozenset([sid])) if found else Expected("execution_not_found")
-    if payload["flow_sid"] == UNKNOWN_FLOW:
+        return Expected(None, frozenset([sid]), dry_run) if found else Expected("execution_not_found")
+    if flow_sid == UNKNOWN_FLOW:
         return Expected("execution_not_found")
-    times = [instant(payload.get("occurred_at")), datetime.now(UTC), *trigger_times]
-    until = min(time for time in times if time is not None)
-    active = [one for one in here if one.status == "active" and one.contact == payload["contact"]]
-    return Expected(None, frozenset(one.sid for one in active if one.date_created <= until))
+    now, contact = datetime.now(UTC), payload["contact"]
+    contacts = {contact} if isinstance(contact, str) else set(contact)
+    given = instant(payload.get("occurred_at"))
+    # Earlier ones are no time: `sam local` gives seconds for milliseconds.
+    until = min([now, *filter(None, [given]), *(time for time in times if time and time.year >= 2020)])
+    active = [one for one in here if one.status == "active" and one.date_created <= now]
+    wanted = [one for one in active if one.contact in contacts]
+    if sids := frozenset(one.sid for one in wanted if one.date_created <= until):
+        return Expected(None, sids, dry_run)
+    near = {"later"} if wanted else set()
+    if any(one.contact == PHONE for one in active):
+        near |= {NEAR[each] for each in contacts & NEAR.keys()}
+    is_known = contacts <= {*NEAR, CLIENT, PHONE, STRANGER}
+    return Expected(None, sids, dry_run, frozenset(near) if is_known else None)
 
 
 def instant(value: object) -> datetime | None:

@@ -25,7 +25,7 @@ def test_webhooks(world: World, webhook: Webhook) -> None:
     world.renew()
     declare(world, json.dumps({"keys": [signing.KEY], "sources": SOURCES}))
     wants = [
-        world.expected(payload, from_milliseconds(webhook.sent_at)) for payload in webhook.payloads or ()
+        world.expected(payload, (from_milliseconds(webhook.sent_at),)) for payload in webhook.payloads or ()
     ]
     told = world.invoke(webhook.event())
     assert (told.status == 401) == bool(webhook.wrong)
@@ -45,7 +45,7 @@ def check_several(world: World, status: int, body: Json, webhook: Webhook, wants
     """Several events of one webhook: all, or the first reason why not."""
     codes = [want.code for want in wants if want.code]
     if SOURCES[webhook.source].get("respond") == "sync":
-        assert world.ended == world.active & {sid for want in wants for sid in want.sids}
+        assert world.ended == world.active & {sid for want in wants if not want.dry_run for sid in want.sids}
         assert body.get("code") in (codes or [None])
     elif rejected := [code for code in codes if code in REJECTED]:
         assert body["code"] == rejected[0]

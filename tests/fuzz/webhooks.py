@@ -33,10 +33,11 @@ OWN_ROUTE = "conversation-ended"
 KEY, FOREIGN_KEY = "one of the keys of a source", "one of somebody else's keys"
 STANDARD_KEYS = {KEY: signing.KEY, FOREIGN_KEY: "whsec_" + base64.b64encode(FOREIGN_KEY.encode()).decode()}
 
+FIELDS = SCHEMA["properties"].keys() - {"dry_run"}
 _DECLARED: dict[str, Any] = {
     "keys": [KEY],
     "when": "status != 'open'",
-    "command": {field: field for field in SCHEMA["properties"]},
+    "command": {field: field for field in FIELDS},
 }
 SOURCES: dict[str, dict[str, Any]] = {
     "standard": _DECLARED | {"keys": [signing.KEY], "respond": "sync"},
@@ -100,8 +101,7 @@ class Webhook(NamedTuple):
             if not isinstance(events, list) or len(events) > 100:
                 return None
         found = [one if isinstance(one, dict) else {} for one in events]
-        fields = SCHEMA["properties"]
-        return [{field: one.get(field) for field in fields} for one in found if one.get("status") != "open"]
+        return [{field: one.get(field) for field in FIELDS} for one in found if one.get("status") != "open"]
 
     def event(self) -> Json:
         """What API Gateway makes of it."""

@@ -1,12 +1,12 @@
-"""``make soak``: thousands of commands through the stack of template.yaml while all around it fails."""
+"""``make soak``: thousands of commands through the stack while everything around it fails."""
 
 import argparse
 import sys
 
 from local.terminal import interruptible, styled
-from tests.soak.cloud import default
-from tests.soak.orders import FEWEST
 from tests.soak.run import Plan, soak
+from tests.soak.stack import default
+from tests.soak.workload import MIN_CASES
 
 
 def main() -> None:
@@ -21,17 +21,15 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
     arguments = parser.parse_args()
-    if arguments.commands < FEWEST or arguments.processes < 1:
-        parser.error(f"there must be {FEWEST} commands and one process at least")
+    if arguments.commands < MIN_CASES or arguments.processes < 1:
+        parser.error(f"at least {MIN_CASES} commands and one process are needed")
     with interruptible():
-        verdict = soak(
-            Plan(arguments.commands, arguments.processes, arguments.seed),
-            lambda line: print(line, flush=True),
-        )
-        print(f"\n{verdict.tables()}\n")
-        for promise in verdict.promises():
+        plan = Plan(arguments.commands, arguments.processes, arguments.seed)
+        report = soak(plan, lambda line: print(line, flush=True))
+        print(f"\n{report.tables()}\n")
+        for promise in report.promises():
             print(styled(str(promise), "red" if promise.broken_by else "green"))
-        sys.exit(0 if verdict.is_good else 1)
+        sys.exit(0 if report.is_good else 1)
     sys.exit("interrupted")
 
 

@@ -1,29 +1,24 @@
-"""One soak, from the first command to the verdict."""
+"""One soak, from the first command to the report."""
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from local import signing
+from local.aws import Aws
+from local.poller import polling
 from local.rie import HANDLER
-from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, WEBHOOK_SECRET_ID
-from local.studio import Studio, flow_of
-from tests.soak.cloud import Cloud, Stack, deploy, take
-from tests.soak.ledger import Ledger
-from tests.soak.orders import Book, Order, tags
-from tests.soak.pace import Pace
-from tests.soak.poller import Poller
-from tests.soak.sandbox import Sandbox
-from tests.soak.sender import SECRET, Sender
-from tests.soak.spells import Weather
-from tests.soak.verdict import End, Verdict
+from local.stand_ins import WEBHOOK_SECRET_ID, StandIns
+from local.studio import Studio
+from tests.soak.faults import PUT_EVENTS, Schedule
+from tests.soak.record import Record, tags
+from tests.soak.report import End, Report
+from tests.soak.senders import SECRET, Senders
+from tests.soak.stack import AsyncInvocations, Pace, Sandbox, Worker, default, deploy, running
+from tests.soak.workload import Case, Workload
 
 BACKLOG = 250
 """Messages that may wait before no more are sent: moto's queues get slow when they are long."""
@@ -41,7 +36,7 @@ class Plan:
         processes: how many of them work on the queue at once.
         seed: of all random numbers.
         pace: how fast time runs.
-        spells: the names of the spells to cast; by default all of them.
+        phases: the names of the phases; by default all of them.
         handler: the function's handler.
         environment: more environment variables of the function.
     """
@@ -50,132 +45,114 @@ class Plan:
     processes: int
     seed: int = 1
     pace: Pace = field(default_factory=Pace)
-    spells: tuple[str, ...] | None = None
+    phases: tuple[str, ...] | None = None
     handler: str = HANDLER
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def soak(plan: Plan, tell: Callable[[str], None]) -> Verdict:
+def soak(plan: Plan, tell: Callable[[str], None]) -> Report:
     """Run one.
 
     Args:
         plan: how large.
-        tell: is told how far it is.
+        tell: learns how far it is.
     """
     began = time.monotonic()
     draw = random.Random(plan.seed)  # noqa: S311 -- repeatable, not secret
-    ledger = Ledger()
+    record = Record()
     with ExitStack() as resources:
-        studio = resources.enter_context(Studio(credentials=(), seed=plan.seed))
-        cloud = resources.enter_context(Cloud())
-        stack = deploy(cloud, plan.pace)
-        book = Book(studio, plan.commands, draw)
-        book.write()
+        studio = resources.enter_context(Studio(credentials=(), seed=plan.seed, paging="offset"))
+        ready = deploy(studio, resources.enter_context(Aws()), plan.pace)
+        workload = Workload(studio, plan.commands, draw)
         sandboxes: list[Sandbox] = []
-        weather = Weather(studio, cloud, sandboxes, ledger, plan.pace, draw)
-        cloud.put_secret(WEBHOOK_SECRET_ID, SECRET)
-        ledger.canaries.plant_key(signing.KEY)
+        schedule = Schedule(ready, sandboxes, record, plan.pace, draw)
+        ready.aws.put_secret(WEBHOOK_SECRET_ID, SECRET)
+        record.canaries.plant_key(signing.KEY)
         environment = {
-            "TWILIO_SECRET_ID": SECRET_ID,
-            "TWILIO_ACCOUNT_SECRET_PREFIX": ACCOUNT_SECRET_PREFIX,
+            **ready.environment,
             "TWILIO_SECRET_MAX_AGE_SECONDS": "2",
-            "TWILIO_STUDIO_BASE_URL": studio.url,
-            "WEBHOOK_SECRET_ID": WEBHOOK_SECRET_ID,
-            "ALLOWED_FLOW_SIDS": ",".join(book.allowed),
-            "QUEUE_URL": stack.queue_url,
-            "DEAD_LETTER_QUEUE_URL": stack.dead_letter_queue_url,
-            "OUTCOME_EVENT_BUS": stack.event_bus,
-            **cloud.environment,
+            "ALLOWED_FLOW_SIDS": ",".join(workload.allowed),
+            "OUTCOME_EVENT_BUS": default("EventBusName"),
             **plan.environment,
         }
-        # Those that work on the queue, and one that answers callers.
-        for handler in (*[plan.handler] * plan.processes, HANDLER):
-            sandbox = Sandbox(environment, handler=handler, timeout=plan.pace.timeout)
-            sandboxes.append(resources.enter_context(sandbox))
-        spells = [spell for spell in weather.spells() if plan.spells is None or spell.name in plan.spells]
-        *workers, door = sandboxes
-        sender = Sender(cloud, stack, door, ledger, random.Random(plan.seed))  # noqa: S311 -- as above
-        sqs = cloud.client("sqs")
-        with weather.rotations(), _polling(cloud, stack, workers, ledger, plan.seed) as pollers:
-            waiting = partial(_waiting, sqs, stack, pollers)
+        # Those that work on the queue, one that answers callers, and one that is invoked asynchronously.
+        workers = [
+            Worker(environment, handler=plan.handler, timeout=plan.pace.timeout)
+            for _ in range(plan.processes)
+        ]
+        api, invoked = (Sandbox(environment, timeout=plan.pace.timeout) for _ in range(2))
+        sandboxes += [resources.enter_context(one) for one in (*workers, api, invoked)]
+        invocations = AsyncInvocations(invoked, record, plan.pace)
+        senders = Senders(ready, api, invocations, record, draw)
+        phases = [one for one in schedule.phases() if plan.phases is None or one.name in plan.phases]
 
-            def say(what: str) -> None:
-                tell(
-                    f"{time.monotonic() - began:4.0f} s  {len(ledger.sent_at):6,} of {plan.commands:,} sent"
-                    f"  {len(ledger.done_at):6,} done  {waiting():5,} in the queue   {what}"
-                )
+        def say(what: str) -> None:
+            tell(
+                f"{time.monotonic() - began:4.0f} s  {len(record.sent_at):6,} of {plan.commands:,} sent"
+                f"  {len(record.done_at):6,} done  {_waiting(ready):5,} in the queue   {what}"
+            )
 
-            for spell, orders in zip(spells, _portions(book.orders, len(spells)), strict=True):
-                with spell.cast():
-                    over = time.monotonic() + spell.seconds
-                    sender.send(orders, spell.seconds)
-                    time.sleep(max(0.0, over - time.monotonic()))
-                say(spell.name)
-                for text in take(sqs, stack.outcomes_url):
-                    ledger.told(text)
-                while waiting() > BACKLOG:
-                    time.sleep(POLL)
-            sender.finish(plan.pace.patience)
+        with ExitStack() as work:
+            work.enter_context(schedule.rotations())
+            for worker in workers:
+                worker.record, worker.draw = record, draw
+                work.enter_context(polling(ready, worker, lambda _: None))
+            with running(invocations):
+                for phase, cases in zip(phases, _portions(workload.cases, len(phases)), strict=True):
+                    with phase.trouble():
+                        over = time.monotonic() + phase.seconds
+                        senders.send(cases, phase.seconds)
+                        time.sleep(max(0.0, over - time.monotonic()))
+                    say(phase.name)
+                    _collect(ready, record)
+                    while _waiting(ready) > BACKLOG:
+                        time.sleep(POLL)
+                senders.finish(plan.pace.patience)
+            invocations.redrive()
             give_up = time.monotonic() + plan.pace.patience
-            while (left := waiting()) and time.monotonic() < give_up:
+            while (left := _waiting(ready)) and time.monotonic() < give_up:
                 time.sleep(POLL)
             say("done")
         for sandbox in sandboxes:
-            ledger.search("the emulator's log", sandbox.emulator_log())
-        for text in take(sqs, stack.outcomes_url):
-            ledger.told(text)
-        ledger.happened.update(cloud.happened)
-        ledger.count(
-            "Twilio: credentials refused",
-            sum(request.status == 401 for request in studio.requests),
-        )
+            record.search("the emulator's log", sandbox.emulator_log())
+        _collect(ready, record)
+        for request in studio.requests:
+            record.count("Twilio: 401", request.status == 401)
+        calls = [call for call in ready.aws.calls if call.operation == PUT_EVENTS and call.answer is None]
         end = End(
-            dead_letters=[next(tags(text), text[:200]) for text in take(sqs, stack.dead_letter_queue_url)],
-            unpublished=cloud.unpublished,
+            dead_letters=[next(tags(text), text[:200]) for text in _take(ready, ready.dead_letter_queue_url)],
+            unpublished=[str(call.request) for call in calls],
             left=left,
-            asked=len(studio.requests),
-            foreign=list(_foreign(studio, weather.owners)),
+            requests=len(studio.requests),
+            foreign=[f"{one.method} {one.path} as {one.account_sid}" for one in studio.foreign_requests],
             seconds=time.monotonic() - began,
         )
-    return Verdict(book, ledger, spells, end)
+    return Report(workload, record, phases, end)
 
 
-def _waiting(sqs: Any, stack: Stack, pollers: list[Future[None]]) -> int:
-    """The messages in the queue; raises what a poller raised."""
-    for poller in pollers:
-        if poller.done():
-            poller.result()
-    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-    found = sqs.get_queue_attributes(QueueUrl=stack.queue_url, AttributeNames=list(names))
+def _waiting(ready: StandIns) -> int:
+    """How many messages are in the queue."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    sqs = ready.aws.client("sqs")
+    found = sqs.get_queue_attributes(QueueUrl=ready.queue_url, AttributeNames=names)
     return sum(int(found["Attributes"][name]) for name in names)
 
 
-@contextmanager
-def _polling(
-    cloud: Cloud, stack: Stack, sandboxes: list[Sandbox], ledger: Ledger, seed: int
-) -> Iterator[list[Future[None]]]:
-    stopped = threading.Event()
-    with ThreadPoolExecutor(len(sandboxes)) as threads:
-        try:
-            yield [
-                threads.submit(
-                    Poller(cloud, stack, sandbox, ledger, random.Random(f"{seed} {number}"), stopped).run  # noqa: S311 -- as above
-                )
-                for number, sandbox in enumerate(sandboxes)
-            ]
-        finally:
-            stopped.set()
+def _collect(ready: StandIns, record: Record) -> None:
+    for event in ready.new_outcomes():
+        record.published(event)
 
 
-def _foreign(studio: Studio, owners: Mapping[str, str]) -> Iterator[str]:
-    """Requests with one account's credentials, right or wrong, about another account's Flow."""
-    for request in studio.requests:
-        account = studio.executions.account_of(flow_of(request.path) or "")
-        if account and request.user and account != (owner := owners[request.user]):
-            yield f"{request.method} {request.path} of {account} in the name of {owner}"
+def _take(ready: StandIns, url: str) -> Iterator[str]:
+    """The bodies of all messages in a queue, which is empty then."""
+    sqs = ready.aws.client("sqs")
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            yield message["Body"]
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def _portions(orders: list[Order], number: int) -> list[list[Order]]:
-    size, rest = divmod(len(orders), number)
+def _portions(cases: list[Case], number: int) -> list[list[Case]]:
+    size, rest = divmod(len(cases), number)
     bounds = [size * each + min(each, rest) for each in range(number + 1)]
-    return [orders[first:last] for first, last in pairwise(bounds)]
+    return [cases[first:last] for first, last in pairwise(bounds)]

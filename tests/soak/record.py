@@ -1,29 +1,36 @@
 """What happens in a soak, as its threads write it down, and all output searched for canaries."""
 
 import json
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from local.canaries import Canaries, without_told
 from local.rie import Outcome
-from tests.soak.orders import CANARY, Order, tags
+from tests.soak.workload import CANARY, TAG, Case
 
-MOST_LEAKS = 20
+MAX_LEAKS = 20
 """How many finds are kept to be shown."""
 
 
-class Ledger:
+def tags(text: str) -> Iterator[str]:
+    """The tags of the cases that a text is about."""
+    return iter(dict.fromkeys(TAG.findall(text)))
+
+
+class Record:
     """Safe for threads.
 
     Attributes:
-        sent_at: when each order was sent first, by its tag.
+        sent_at: when each case was sent first, by its tag.
         done_at: when the function had done it.
         happened: how often what happened.
         metrics: the sum of each metric, of those that are counts.
-        outcomes: the outcome events.
+        events: the outcome events.
+        near: the near misses in the log, by the tag of the case.
         searched: bytes that were searched.
         canaries: credentials to search for, besides contacts and payloads.
         leaks: where something was found that has no place there.
@@ -34,70 +41,73 @@ class Ledger:
         self.done_at: dict[str, float] = {}
         self.happened: Counter[str] = Counter()
         self.metrics: Counter[str] = Counter()
-        self.outcomes: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.near: dict[str, set[str]] = {}
         self.searched = 0
+        self.canaries = Canaries()
         self.leaks: list[str] = []
         self._lock = threading.Lock()
-        self.canaries = Canaries()
 
     def count(self, what: str, number: int = 1) -> None:
         """Something happened."""
         with self._lock:
             self.happened[what] += number
 
-    def sent(self, order: Order) -> None:
-        """An order is about to be sent, for the first time or again."""
+    def sent(self, case: Case) -> None:
+        """A case is about to be sent, for the first time or again."""
         with self._lock:
-            if order.tag in self.sent_at:
+            if case.tag in self.sent_at:
                 self.happened["sent twice"] += 1
-            else:
-                self.sent_at[order.tag] = time.monotonic()
+            self.sent_at.setdefault(case.tag, time.monotonic())
 
-    def delivered(self, messages: Iterable[dict[str, Any]]) -> None:
+    def delivered(self, records: Iterable[dict[str, Any]]) -> None:
         """Messages come out of the queue."""
-        with self._lock:
-            for message in messages:
-                again = int(message["Attributes"]["ApproximateReceiveCount"]) > 1
-                self.happened["delivered again" if again else "delivered"] += 1
+        for record in records:
+            is_first = record["attributes"]["ApproximateReceiveCount"] == "1"
+            self.count("delivered" if is_first else "delivered again")
 
-    def done(self, messages: Iterable[dict[str, Any]]) -> None:
+    def done(self, texts: Iterable[str]) -> None:
         """The function says that it has done these."""
-        now = time.monotonic()
         with self._lock:
-            for message in messages:
-                for tag in tags(message["Body"]):
-                    self.done_at.setdefault(tag, now)
+            for text in texts:
+                for tag in tags(text):
+                    self.done_at.setdefault(tag, time.monotonic())
 
     def watch(self, outcome: Outcome) -> None:
-        """An invocation is over: add its metrics, and search all that it gave out."""
+        """An invocation is over: add its metrics, and search all its output."""
         self.search("an answer", json.dumps(outcome.answer, ensure_ascii=False))
         for line in outcome.lines:
             self.search("a log line", without_told(line))
         with self._lock:
             self.happened["invocations"] += 1
-            self.happened.update(f"log {_message(line)}" for line in outcome.logs)
+            for line in outcome.logs:
+                fields = _fields(line)
+                self.happened[f"log {fields['message']}"] += 1
+                self.near.setdefault(fields.get("conversation_id", ""), set()).update(fields.get("near", ()))
             for document in outcome.metrics:
                 for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
                     if metric["Unit"] == "Count":
                         self.metrics[metric["Name"]] += int(sum(document[metric["Name"]]))
 
-    def told(self, text: str) -> None:
+    def published(self, event: dict[str, Any]) -> None:
         """An outcome event came out."""
-        self.search("an outcome event", text)
-        self.outcomes.append(json.loads(text))
+        self.search("an outcome event", json.dumps(event))
+        self.events.append(event)
 
     def search(self, where: str, text: str) -> None:
-        """Look for what was planted."""
+        """Search for what was planted."""
         contact = CANARY.search(text)
         found = contact[0] if contact else self.canaries.find(text)
         with self._lock:
             self.searched += len(text.encode())
-            if found and len(self.leaks) < MOST_LEAKS:
-                self.leaks.append(f"{found} in {where}: {text[:500]}")
+            if found and len(self.leaks) < MAX_LEAKS:
+                self.leaks.append(f"{found} in {where}: {re.sub(chr(10), ' ', text[:500])}")
 
 
-def _message(line: str) -> str:
+def _fields(line: str) -> dict[str, Any]:
+    """A log line; Lambda's runtime writes those about exceptions as plain text."""
     try:
-        return str(json.loads(line)["message"])
-    except (ValueError, KeyError, TypeError):
-        return "that is none"
+        fields: dict[str, Any] = {"message": "without a message"} | json.loads(line)
+    except (ValueError, TypeError):
+        return {"message": "of Lambda's runtime"}
+    return fields

@@ -1,0 +1,129 @@
+"""The callers of the stack, by every way in; some send a command twice, and all of them until it is taken."""
+
+import json
+import random
+import time
+from http import HTTPStatus
+from typing import Any
+
+from local import signing
+from local.gateway import event_of
+from local.stand_ins import StandIns
+from tests.soak.record import Record
+from tests.soak.stack import AsyncInvocations, Sandbox, default
+from tests.soak.workload import Case
+
+MAX_ENTRIES = 10
+"""Entries that EventBridge and SQS take in one request."""
+
+REPEATED = 0.05
+"""The share of commands that their sender sends again, some time later."""
+
+_FIELDS = ("flow_sid", "execution_sid", "contact", "occurred_at", "account_sid", "conversation_id", "reason")
+SECRET = {
+    "sources": {
+        "soak": {
+            "keys": [signing.KEY],
+            "when": "event == 'closed'",
+            "command": {field: f"conversation.{field}" for field in _FIELDS},
+        }
+    }
+}
+"""The secret of the webhooks."""
+
+
+class Senders:
+    """Sends cases.
+
+    Args:
+        ready: where EventBridge and SQS are.
+        api: the function behind the HTTP API.
+        invocations: where events go that a rule sends straight to the function.
+        record: learns what is sent, and what callers are answered.
+        draw: random numbers.
+    """
+
+    def __init__(
+        self,
+        ready: StandIns,
+        api: Sandbox,
+        invocations: AsyncInvocations,
+        record: Record,
+        draw: random.Random,
+    ) -> None:
+        self._events, self._sqs = ready.aws.client("events"), ready.aws.client("sqs")
+        self._queue_url = ready.queue_url
+        self._api = api
+        self._invocations = invocations
+        self._record = record
+        self._draw = draw
+        self._again: list[Case] = []
+        self._refused: list[Case] = []
+
+    def send(self, cases: list[Case], seconds: float) -> None:
+        """Send these, evenly over the time, and some of the earlier ones again."""
+        repeated = self._again
+        self._again = [case for case in cases if case.repeatable and self._draw.random() < REPEATED]
+        cases = [*cases, *repeated, *self._refused]
+        self._refused = []
+        self._draw.shuffle(cases)
+        began = time.monotonic()
+        for first in range(0, len(cases), MAX_ENTRIES):
+            time.sleep(max(0.0, began + seconds * first / len(cases) - time.monotonic()))
+            chunk = cases[first : first + MAX_ENTRIES]
+            for case in chunk:
+                self._record.sent(case)
+            self._put_events([case for case in chunk if case.way == "rule"])
+            self._send_messages([case for case in chunk if case.way == "queue"])
+            for case in chunk:
+                if case.way == "invoke":
+                    self._invocations.waiting.put(case)
+                elif case.way in {"http", "source"}:
+                    self._call(case)
+
+    def finish(self, seconds: float) -> None:
+        """Send what was refused until it is taken."""
+        give_up = time.monotonic() + seconds
+        while self._refused and time.monotonic() < give_up:
+            time.sleep(1)
+            self.send([], 1.0)
+
+    def _put_events(self, cases: list[Case]) -> None:
+        entries = [
+            {
+                "EventBusName": default("EventBusName"),
+                "Source": "somebody.else" if case.outcome == "ignored" else default("EventSource"),
+                "DetailType": "EndConversation",
+                "Detail": case.text,
+            }
+            for case in cases
+        ]
+        if entries and self._events.put_events(Entries=entries)["FailedEntryCount"]:
+            raise RuntimeError("EventBridge refuses an event")
+
+    def _send_messages(self, cases: list[Case]) -> None:
+        entries = [{"Id": case.tag, "MessageBody": case.text} for case in cases]
+        if entries and self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries).get("Failed"):
+            raise RuntimeError("SQS refuses a message")
+
+    def _call(self, case: Case) -> None:
+        outcome = self._api.invoke(_request(case))
+        self._record.watch(outcome)
+        status, code = HTTPStatus.BAD_GATEWAY, None
+        if outcome.error is None:
+            status, code = outcome.answer["statusCode"], json.loads(outcome.answer["body"]).get("code")
+        self._record.count(f"HTTP {int(status)} {code or ''}".rstrip())
+        if status != HTTPStatus.ACCEPTED:
+            self._refused.append(case)
+
+
+def _request(case: Case) -> dict[str, Any] | None:
+    """What API Gateway makes of the caller's request."""
+    if case.way == "source":
+        body = json.dumps({"event": "closed", "conversation": case.body}).encode()
+        path, headers = "/webhooks/soak", signing.signed(body)
+    else:
+        body = case.text.encode()
+        path, headers = "/conversations/end", {"prefer": "respond-async"}
+    headers["content-type"] = "application/json"
+    return event_of("POST", path, headers.items(), body, "192.0.2.1")

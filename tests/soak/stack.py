@@ -1,0 +1,206 @@
+"""AWS with the rule and the queues of template.yaml, and what Lambda does around the function."""
+
+import contextlib
+import http.client
+import json
+import os
+import queue
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # it brings none
+
+from local.aws import REGION, Aws
+from local.rie import Emulated, Outcome
+from local.stand_ins import StandIns
+from local.studio import Studio
+from tests.soak.record import Record
+from tests.soak.workload import Case
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+DUPLICATES = 0.01
+"""The share of messages that are delivered again although they are done: SQS delivers at least once."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast time runs: what takes hours in AWS is over in minutes.
+
+    Attributes:
+        timeout: seconds that an invocation may take; the template's function has 30.
+        visibility: seconds after which SQS delivers a message again that nobody deleted; there 180.
+        receives: deliveries after which SQS gives a message up; there 100.
+        phase: seconds that each thing goes wrong, at least.
+    """
+
+    timeout: int = 5
+    visibility: int = 12
+    receives: int = 10
+    phase: float = 5.0
+
+    @property
+    def outage(self) -> float:
+        """Seconds for which Twilio is down: too long for one delivery, and shorter than all of them."""
+        return 2.0 * self.visibility
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the last message must be done or given up."""
+        return 2.0 * self.visibility * (self.receives + 1) + 60
+
+
+@cache
+def template() -> dict[str, Any]:
+    """The content of template.yaml."""
+    parsed: dict[str, Any] = yaml_parse(TEMPLATE.read_text())
+    return parsed
+
+
+def default(parameter: str) -> Any:
+    """A parameter's default in the template."""
+    return template()["Parameters"][parameter]["Default"]
+
+
+def deploy(studio: Studio, aws: Aws, pace: Pace) -> StandIns:
+    """Make the rule and the queues as the template says, but for the pace; and a queue for outcome events."""
+    content = deepcopy(template())
+    del content["Transform"]
+    kinds = ("AWS::Events::Rule", "AWS::SQS::Queue")
+    resources = {name: each for name, each in content["Resources"].items() if each["Type"] in kinds}
+    properties = resources["Queue"]["Properties"]
+    properties["VisibilityTimeout"] = pace.visibility
+    properties["RedrivePolicy"]["maxReceiveCount"] = pace.receives
+    outputs = {
+        name: output for name, output in content["Outputs"].items() if output["Value"].get("Ref") in resources
+    }
+    body = json.dumps(content | {"Resources": resources, "Outputs": outputs})
+    cloudformation, sqs, events = (aws.client(name) for name in ("cloudformation", "sqs", "events"))
+    cloudformation.create_stack(StackName="soak", TemplateBody=body)
+    (stack,) = cloudformation.describe_stacks(StackName="soak")["Stacks"]
+    urls = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    bus = {"EventBusName": default("EventBusName")}
+    pattern = {"source": ["end-conversation"], "detail-type": [{"anything-but": "EndConversation"}]}
+    outcomes = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
+    events.put_rule(Name="outcomes", EventPattern=json.dumps(pattern), **bus)
+    arn = f"arn:aws:sqs:{REGION}:123456789012:outcomes"
+    events.put_targets(Rule="outcomes", Targets=[{"Id": "outcomes", "Arn": arn}], **bus)
+    return StandIns(studio, aws, urls["QueueUrl"], urls["DeadLetterQueueUrl"], outcomes)
+
+
+class Sandbox(Emulated):
+    """A process of the function, to be killed at any moment."""
+
+    busy = False
+
+    def invoke(self, event: object) -> Outcome:
+        """Send an event, and wait for the outcome; a lost process is an error."""
+        self.busy = True
+        try:
+            return super().invoke(event)
+        except (OSError, http.client.HTTPException):
+            return Outcome({"errorType": "Sandbox.Lost", "errorMessage": ""}, [])
+        finally:
+            self.busy = False
+
+    def kill(self) -> int:
+        """Kill the function's process, which Lambda then replaces; returns how many there were."""
+        killed = 0
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+                for pid in (thread / "children").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed += 1
+        return killed
+
+    def emulator_log(self) -> str:
+        """What the emulator itself wrote, and the function to its standard error."""
+        return Path(f"/proc/{self._process.pid}/fd/2").read_text(errors="replace")
+
+
+class Worker(Sandbox):
+    """A process that works on the queue: records each batch, and forgets now and then that one is done."""
+
+    record: Record
+    draw: random.Random
+
+    def invoke(self, event: Any) -> Outcome:
+        """Invoke the function with a batch."""
+        records = event["Records"]
+        self.record.delivered(records)
+        outcome = super().invoke(event)
+        self.record.watch(outcome)
+        try:
+            failed = {item["itemIdentifier"] for item in outcome.answer["batchItemFailures"]}
+        except (KeyError, TypeError):
+            self.record.count("batches without an answer")
+            return Outcome({"errorType": "Sandbox.NoAnswer", "errorMessage": ""}, [])
+        done = [one for one in records if one["messageId"] not in failed]
+        self.record.done(one["body"] for one in done)
+        failed |= {one["messageId"] for one in done if self.draw.random() < DUPLICATES}
+        return Outcome({"batchItemFailures": [{"itemIdentifier": each} for each in sorted(failed)]}, [])
+
+
+@dataclass
+class AsyncInvocations:
+    """Asynchronous invocations: Lambda retries twice with the same payload, then an operator does, by hand.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+    """
+
+    sandbox: Sandbox
+    record: Record
+    pace: Pace
+    waiting: "queue.Queue[Case | None]" = field(default_factory=queue.Queue)
+    late: list[tuple[Case, Any]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Work until None comes."""
+        while (case := self.waiting.get()) is not None:
+            now = datetime.now(UTC).isoformat()
+            event = {"detail-type": "EndConversation", "time": now, "detail": case.command}
+            attempts = template()["Resources"]["EndConversationFunction"]["Properties"]["EventInvokeConfig"]
+            for attempt in range(1 + attempts["MaximumRetryAttempts"]):
+                if attempt:
+                    self.record.count("asynchronous invocations retried")
+                    threading.Event().wait(self.pace.visibility / 10)
+                if self._is_done(case, event):
+                    break
+            else:
+                context = {"functionArn": "arn:aws:lambda:…", "condition": "RetriesExhausted"}
+                failed = {"timestamp": datetime.now(UTC).isoformat(), "requestContext": context}
+                self.late.append((case, failed | {"requestPayload": event}))
+
+    def redrive(self) -> None:
+        """Invoke the function with the records of what failed, as an operator does when all is well again."""
+        for case, failure_record in self.late:
+            self.record.count("failure records redriven")
+            while not self._is_done(case, failure_record):
+                threading.Event().wait(self.pace.visibility / 10)
+
+    def _is_done(self, case: Case, event: Any) -> bool:
+        outcome = self.sandbox.invoke(event)
+        self.record.watch(outcome)
+        if outcome.error is None:
+            self.record.done([case.text])
+        return outcome.error is None
+
+
+@contextlib.contextmanager
+def running(invocations: AsyncInvocations) -> Iterator[None]:
+    """Work on asynchronous invocations; at the end, all of them are done."""
+    thread = threading.Thread(target=invocations.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        invocations.waiting.put(None)
+        thread.join()
