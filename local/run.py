@@ -1,7 +1,8 @@
-"""``make run``: one event through the function, with stand-ins for AWS and Twilio, and what came of it."""
+"""``make run``: send one event through the function, with stand-ins for AWS and Twilio."""
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,54 +21,54 @@ _LONGEST = 300
 _REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 
 
-def run(path: Path) -> bool:
-    """Send the event, print what happens, and tell whether that is what one would expect."""
+def run(path: Path, *, verbose: bool) -> bool:
+    """Send the event, print the result and what led to it, and return whether it is the expected one."""
     event = renewed(samples.load(path))
     handler, timeout = (rie.SWEEP_HANDLER, 900) if samples.is_sweep(event) else (rie.HANDLER, 30)
     with stand_ins() as ready, rie.function(ready.environment, handler, timeout) as function:
         seeded = samples.seed(ready.studio, event)
-        executions = [*seeded.to_end, *seeded.to_stay]
-        _print(f"Event: {path}", _pretty(event))
-        if function.note:
-            print(styled(f"Note: {function.note}.\n", "bold"))
-        _print("Executions before", *_table(executions))
         sent = time.perf_counter()
         outcome = function.invoke(event)
         milliseconds = round((time.perf_counter() - sent) * 1000)
-        _print(f"Answer, after {milliseconds} ms with a cold start", _pretty(outcome.answer))
-        lines = list(outcome.lines)
-        if queued := poller.poll(ready, function):
+        queued = poller.poll(ready, function)
+        expected, verdict = judge(outcome, seeded)
+        print(styled(f"{verdict}\n", "green" if expected else "red"))
+        if function.note:
+            print(styled(f"Note: {function.note}.\n", "bold"))
+        _print("Executions", *_table([*seeded.to_end, *seeded.to_stay]))
+        _print(f"Answer ({milliseconds} ms, with a cold start)", _pretty(outcome.answer))
+        if queued:
             _print("Answer to the batch from the queue", _pretty(queued.answer))
-            lines += queued.lines
-        _print("Executions after", *_table(executions))
-        _print("What Twilio was asked", *_requests(ready))
+        _print("Requests to Twilio", *_requests(ready))
         if letters := _dead_letters(ready):
             _print("Dead letters", *letters)
         if outcomes := ready.new_outcomes():
             _print("Outcome events", *map(_pretty, outcomes))
-        written = Outcome(None, lines)
+        written = Outcome(None, [*outcome.lines, *(queued.lines if queued else ())])
         _print("Logs", *written.logs)
         _print("Metrics", *_metrics(written))
-        expected, verdict = judge(outcome, seeded)
-    print(styled(verdict, "green" if expected else "red"))
+    if verbose:
+        _print(f"Event: {path}", _pretty(event))
+    else:
+        print(styled(f"Event: {path} (VERBOSE=1 shows it)", "dim"))
     return expected
 
 
 def judge(outcome: Outcome, seeded: Seeded) -> tuple[bool, str]:
-    """Whether the answer is what one would expect, and why."""
+    """Whether the outcome is the expected one, and a sentence about it."""
     status = outcome.answer.get("statusCode") if isinstance(outcome.answer, dict) else None
     is_refused = outcome.error in _REFUSALS or status in range(400, 500)
     active = [execution.sid for execution in seeded.to_end if execution.status == "active"]
     to_stay = [*seeded.to_stay, *(seeded.to_end if is_refused else ())]
     if ended := [execution.sid for execution in to_stay if execution.status == "ended"]:
-        return False, f"Ended, and must not be: {', '.join(ended)}."
+        return False, f"Wrong: ended {', '.join(ended)}, which must stay active."
     if is_refused:
-        return True, "The event is refused, and nothing is ended."
+        return True, "OK: the event was refused, and nothing ended."
     if outcome.error or status in range(500, 600):
-        return False, "The function failed."
+        return False, "Wrong: the function failed."
     if active:
-        return False, f"Still active: {', '.join(active)}."
-    return True, "Every Execution is as it should be."
+        return False, f"Wrong: {', '.join(active)} is still active."
+    return True, f"OK: {len(seeded.to_end) or 'nothing'} ended."
 
 
 def _print(title: str, *lines: str) -> None:
@@ -99,19 +100,18 @@ def _unfolded(value: object) -> object:
 
 
 def _table(executions: list[Execution]) -> Iterator[str]:
+    """Every Execution, all of them active before the event."""
     for execution in executions:
-        shown = execution.to_dict("")
-        status = styled(f"{execution.status:6}", "red" if execution.status == "active" else "green")
-        yield (
-            f"{execution.sid}  {status}  {execution.contact}  created {shown['date_created']}"
-            f"  updated {shown['date_updated']}"
-        )
+        became = "active -> ended" if execution.status == "ended" else "stays active   "
+        style = "green" if execution.status == "ended" else "dim"
+        created = execution.to_dict("")["date_created"]
+        yield f"{execution.sid}  {styled(became, style)}  created {created}  {execution.contact}"
 
 
 def _requests(ready: StandIns) -> Iterator[str]:
     for request in ready.studio.requests:
         if request.user is None:
-            # The connection was opened ahead of time; nothing was asked.
+            # It only opened the connection ahead of time.
             continue
         form = "&".join(f"{name}={value}" for name, value in (request.query | request.form).items())
         yield f"{request.method} {request.path} {form}  {request.status}"
@@ -146,12 +146,13 @@ def _metrics(outcome: Outcome) -> Iterator[str]:
 
 def main() -> None:
     """Run the event that is named on the command line."""
-    parser = argparse.ArgumentParser(description="Send one event through the function.")
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("event", type=Path)
     path = parser.parse_args().event
+    verbose = os.environ.get("VERBOSE", "0") not in {"", "0"}
     with interruptible():
         try:
-            sys.exit(0 if run(path) else 1)
+            sys.exit(0 if run(path, verbose=verbose) else 1)
         except (OSError, ValueError) as error:
             sys.exit(f"{path}: {error}")
     sys.exit("interrupted")

@@ -125,65 +125,58 @@ def is_sweep(event: object) -> bool:
 
 
 def seed(studio: Studio, event: object) -> Seeded:
-    """Make the Executions that the event is about, where they are not there from before."""
+    """Create the Executions that the event is about, unless they exist: one for each contact.
+
+    Beside that of a contact there is one of somebody else, which has to stay.
+    """
     seeded = Seeded([], [])
     if is_sweep(event):
         _seed_stuck(studio, event, seeded)
     for command in commands(event):
-        studio.executions.add_flow(command.flow_sid, command.account_sid)
-        occurred_at = command.occurred_at or datetime.now(UTC)
+        flow_sid = command.flow_sid
+        studio.executions.add_flow(flow_sid, command.account_sid)
+        began_at = (command.occurred_at or datetime.now(UTC)) - timedelta(hours=1)
+        to_end = seeded.to_stay if command.dry_run else seeded.to_end
         if command.execution_sid:
-            execution = _execution(
-                studio,
-                command.flow_sid,
-                command.execution_sid,
-                "+15005550006",
-                occurred_at - timedelta(hours=1),
-            )
-            executions = seeded.to_stay if command.dry_run else seeded.to_end
-            if execution not in executions:
-                executions.append(execution)
+            contact = number_of(command.execution_sid)
+            _seed(studio, to_end, flow_sid, command.execution_sid, contact, began_at)
         elif command.contact:
-            touched = Seeded(seeded.to_stay, seeded.to_stay) if command.dry_run else seeded
-            _seed_contact(studio, command.flow_sid, command.contact, occurred_at, touched)
+            name = f"{flow_sid} {command.contact}"
+            _seed(studio, to_end, flow_sid, new_sid("FN", name), command.contact, began_at)
+            other = new_sid("FN", f"{name} somebody else")
+            _seed(studio, seeded.to_stay, flow_sid, other, number_of(other), began_at)
     return seeded
 
 
-def _seed_contact(studio: Studio, flow_sid: str, contact: str, occurred_at: datetime, seeded: Seeded) -> None:
-    """Two conversations of the contact that are over, one that began afterwards, and one of somebody else."""
-    for executions, name, other, age in (
-        (seeded.to_end, "first", contact, timedelta(hours=1)),
-        (seeded.to_end, "second", contact, timedelta(minutes=5)),
-        (seeded.to_stay, "later", contact, -timedelta(minutes=1)),
-        (seeded.to_stay, "other", "+15005550001", timedelta(hours=1)),
-    ):
-        sid = new_sid("FN", f"{flow_sid} {contact} {name}")
-        execution = _execution(studio, flow_sid, sid, other, occurred_at - age)
-        if execution not in executions:
-            executions.append(execution)
+def number_of(sid: str) -> str:
+    """A telephone number for an Execution that no sample gives a contact; 555-01xx is nobody's."""
+    digits = int(sid[-8:], 16)
+    return f"+1{200 + digits % 800}55501{digits // 800 % 100:02}"
 
 
 def _seed_stuck(studio: Studio, event: Any, seeded: Seeded) -> None:  # noqa: ANN401 -- an event is any JSON
-    """In each Flow three conversations that nobody ended, and one that may well go on."""
+    """In each Flow three Executions that are stuck, and one that is not."""
     stuck_since = timedelta(minutes=event.get("older_than_minutes") or 1440)
     for flow_sid in event.get("flow_sids") or ():
         studio.executions.add_flow(flow_sid, _account(event))
+        to_end = seeded.to_stay if event.get("dry_run") else seeded.to_end
         for number, age in enumerate((timedelta(days=20), timedelta(days=3), timedelta(hours=1))):
             sid = new_sid("FN", f"{flow_sid} stuck {number}")
-            stuck = _execution(
-                studio, flow_sid, sid, f"+1500555000{number}", datetime.now(UTC) - stuck_since - age
-            )
-            (seeded.to_stay if event.get("dry_run") else seeded.to_end).append(stuck)
+            _seed(studio, to_end, flow_sid, sid, number_of(sid), datetime.now(UTC) - stuck_since - age)
         sid = new_sid("FN", f"{flow_sid} young")
         young = datetime.now(UTC) - stuck_since + timedelta(hours=1)
-        seeded.to_stay.append(_execution(studio, flow_sid, sid, "+15005550006", young))
+        _seed(studio, seeded.to_stay, flow_sid, sid, number_of(sid), young)
 
 
-def _execution(studio: Studio, flow_sid: str, sid: str, contact: str, date_created: datetime) -> Execution:
+def _seed(  # noqa: PLR0913, PLR0917 -- what an Execution has, and where it goes
+    studio: Studio, seeded: list[Execution], flow_sid: str, sid: str, contact: str, date_created: datetime
+) -> None:
     try:
-        return studio.executions.get(flow_sid, sid)
+        execution = studio.executions.get(flow_sid, sid)
     except NotFoundError:
-        return studio.seed(flow_sid, sid, contact=contact, date_created=date_created)
+        execution = studio.seed(flow_sid, sid, contact=contact, date_created=date_created)
+    if execution not in seeded:
+        seeded.append(execution)
 
 
 def _read(text: str | bytes) -> Iterator[Command]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, Sqs, sample, secret_text
+from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, Sqs, sample
 
 from end_conversation.command import SCHEMA
 from end_conversation.webhooks import verifier
@@ -70,11 +70,10 @@ def command(**more: Any) -> dict[str, Any]:
     return {"flow_sid": FLOW_SID, "contact": CONTACT} | more
 
 
-def by_sqs(body: Any, sent_at: datetime | None = None) -> dict[str, Any]:
-    """The queue's message as Lambda gets it."""
+def by_sqs(body: Any) -> dict[str, Any]:
+    """The queue's message as Lambda gets it, sent just now."""
     record = sample("sqs")["Records"][0]
-    milliseconds = int((sent_at or datetime.now(UTC)).timestamp() * 1000)
-    attributes = record["attributes"] | {"SentTimestamp": str(milliseconds)}
+    attributes = record["attributes"] | {"SentTimestamp": str(int(time.time() * 1000))}
     return {"Records": [record | {"body": json.dumps(body), "attributes": attributes}]}
 
 
@@ -84,62 +83,45 @@ def told(answer: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_command_is_accepted(function: Function, studio: Studio, sqs: Sqs, way: str) -> None:
-    """By every route: 202 with the message's id and the preference; one message, one count, one line."""
-    answer = function(asked_for(way, command(conversation_id="case-1")))
+    """By every route: 202 with the message's id and the preference; one message, one count, one line.
+
+    The message is a bare command with the schema's own fields; a source's name goes along as an attribute.
+    """
+    given = command(conversation_id="case-1", reason="solved", unheard_of={"phone": CONTACT}, dry_run=None)
+    answer = function(asked_for(way, given))
     assert told(answer) == (202, {"status": "accepted", "message_id": sqs.ids[0]})
     assert answer["headers"]["preference-applied"] == "respond-async"
-    assert len(sqs.messages) == 1
     assert function.metrics == {"CommandsQueued": 1}
+    source = "crm" if way == "source" else None
     (line,) = function.logs
-    assert (line["message"], line["level"], line["message_id"], line["conversation_id"]) == (
-        "command_queued",
-        "INFO",
-        sqs.ids[0],
-        "case-1",
-    )
-    assert line.get("source") == ("crm" if way == "source" else None)
-    assert not studio.requests
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_the_message_is_a_bare_command(function: Function, sqs: Sqs, way: str) -> None:
-    """With the schema's own fields only, and nothing beside it but the source's name."""
-    given = command(reason="solved", unheard_of={"phone": CONTACT}, conversation_id=None)
-    function(asked_for(way, given))
+    assert (line["message"], line["level"], line["message_id"]) == ("command_queued", "INFO", sqs.ids[0])
+    assert (line["conversation_id"], line.get("source")) == ("case-1", source)
     (body,) = sqs.bodies
     assert set(body) <= set(SCHEMA["properties"])
     assert {"flow_sid": FLOW_SID, "contact": CONTACT}.items() <= body.items()
-    assert body.get("reason") == (None if way == "source" else "solved")
-    source = {"source": {"DataType": "String", "StringValue": "crm"}} if way == "source" else {}
-    assert (sqs.messages[0].get("MessageAttributes") or {}) == source
+    assert body.get("reason") == (None if source else "solved")
+    attributes = sqs.messages[0].get("MessageAttributes") or {}
+    assert {name: each["StringValue"] for name, each in attributes.items()} == (
+        {"source": source} if source else {}
+    )
+    assert not studio.requests
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_occurred_at_is_what_it_means_at_acceptance(
     function: Function, studio: Studio, sqs: Sqs, way: str
 ) -> None:
-    """A contact's new Execution, begun between acceptance and consumption, survives; the old one does not."""
-    accepted_at = datetime.now(UTC) - timedelta(minutes=10)
-    old = studio.seed(FLOW_SID, contact=CONTACT, date_created=accepted_at - timedelta(minutes=5))
+    """What was active then is ended from the message alone; what began until it is consumed goes on."""
+    accepted_at = datetime.now(UTC).replace(microsecond=512_000) - timedelta(minutes=10)
+    old, new = (
+        studio.seed(FLOW_SID, contact=CONTACT, date_created=accepted_at + timedelta(minutes=minutes))
+        for minutes in (-5, 5)
+    )
     assert function(asked_for(way, command(), at=accepted_at))["statusCode"] == 202
     (body,) = sqs.bodies
-    assert datetime.fromisoformat(body["occurred_at"]) == accepted_at.replace(
-        microsecond=accepted_at.microsecond // 1000 * 1000
-    )
-    studio.executions.end(FLOW_SID, old.sid)
-    new = studio.seed(FLOW_SID, contact=CONTACT, date_created=accepted_at + timedelta(minutes=5))
-    again = studio.seed(FLOW_SID, contact="+15005550088", date_created=accepted_at)
+    assert datetime.fromisoformat(body["occurred_at"]) == accepted_at
     assert function(by_sqs(body)) == {"batchItemFailures": []}
-    assert (new.status, again.status) == ("active", "active")
-
-
-def test_what_was_active_at_acceptance_is_ended_later(function: Function, studio: Studio, sqs: Sqs) -> None:
-    """From the queue's message alone."""
-    execution = studio.seed(FLOW_SID, contact=CONTACT, date_created=datetime.now(UTC) - timedelta(hours=1))
-    function(asked_for("http", command()))
-    assert execution.status == "active"
-    assert function(by_sqs(sqs.bodies[0])) == {"batchItemFailures": []}
-    assert execution.status == "ended"
+    assert (old.status, new.status) == ("ended", "active")
 
 
 @pytest.mark.parametrize(
@@ -158,11 +140,34 @@ def test_occurred_at_of_the_command(function: Function, sqs: Sqs, given: str | N
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"execution_sid": "FN" + "1" * 32, "contact": None},
+        {"contact": [CONTACT, "+15005550077"], "dry_run": True},
+        # Every field as long as it may be, of characters that JSON has to escape: it fits into a message.
+        {
+            "contact": ["\U0001f4de" * 255 + str(n) for n in range(10)],
+            "conversation_id": "\u0001" * 128,
+            "reason": "\U0001f4de" * 256,
+        },
+    ],
+)
+def test_every_command_comes_out_of_the_queue_as_it_went_in(
+    function: Function, studio: Studio, sqs: Sqs, given: dict[str, Any]
+) -> None:
+    """What it names, and whether it is a dry run."""
+    assert function(asked_for("http", command(**given)))["statusCode"] == 202
+    assert {name: value for name, value in given.items() if value is not None}.items() <= sqs.bodies[
+        0
+    ].items()
+    assert len(sqs.messages[0]["MessageBody"]) < 256 * 1024
+
+
+@pytest.mark.parametrize(
     "prefer",
     [
         "respond-async",
         "Respond-Async",
-        "RESPOND-ASYNC",
         " respond-async ",
         "respond-async, wait=10",
         "wait=10,respond-async",
@@ -202,13 +207,32 @@ def test_the_preference_as_rfc_7240_spells_it(function: Function, prefer: str) -
     ],
 )
 def test_what_is_not_the_preference(function: Function, sqs: Sqs, prefer: str | None) -> None:
-    """The answer is the synchronous one, and claims no preference."""
+    """The response is the synchronous one, and claims no preference."""
     began = time.process_time()
-    answer = function(asked_for("http", command(), prefer=prefer))
+    synchronous(function, function(asked_for("http", command(), prefer=prefer)), sqs)
     assert time.process_time() - began < 1
+
+
+def synchronous(function: Function, answer: dict[str, Any], sqs: Sqs) -> None:
     assert told(answer) == (200, {"flow_sid": FLOW_SID, "executions": []})
     assert "preference-applied" not in answer["headers"]
+    assert function.metrics == {"NothingToEnd": 1}
     assert not sqs.calls
+
+
+@pytest.mark.parametrize("queue_url", ["", " "])
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_queue_the_preference_is_ignored(
+    function: Function, environment: pytest.MonkeyPatch, sqs: Sqs, way: str, queue_url: str
+) -> None:
+    """As RFC 7240 allows; the response does not claim otherwise."""
+    environment.setenv("QUEUE_URL", queue_url)
+    synchronous(function, function(asked_for(way, command())), sqs)
+
+
+def test_a_source_may_respond_synchronously(function: Function, sqs: Sqs) -> None:
+    """Where its declaration says so, whatever the request prefers."""
+    synchronous(function, function(asked_for("desk", command())), sqs)
 
 
 def test_several_headers_are_one_list(function: Function) -> None:
@@ -217,38 +241,6 @@ def test_several_headers_are_one_list(function: Function) -> None:
     event["multiValueHeaders"] |= {"Prefer": ["wait=10", "respond-async"]}
     del event["multiValueHeaders"]["prefer"], event["headers"]["prefer"]
     assert function(event)["statusCode"] == 202
-
-
-@pytest.mark.parametrize("queue_url", ["", " "])
-@pytest.mark.parametrize("way", WAYS)
-def test_without_a_queue_the_preference_is_ignored(
-    function: Function, environment: pytest.MonkeyPatch, sqs: Sqs, way: str, queue_url: str
-) -> None:
-    """As RFC 7240 allows; the answer does not claim otherwise."""
-    environment.setenv("QUEUE_URL", queue_url)
-    answer = function(asked_for(way, command()))
-    assert told(answer) == (200, {"flow_sid": FLOW_SID, "executions": []})
-    assert "preference-applied" not in answer["headers"]
-    assert not sqs.calls
-
-
-@pytest.mark.parametrize("name", ["QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
-@pytest.mark.parametrize(
-    "value", ["commands", "arn:aws:sqs:us-east-1:123456789012:commands", "https://", "a b"]
-)
-def test_a_queue_that_is_none_is_a_configuration_error(
-    function: Function, environment: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    """Found at the request: 500, and the log names the variable."""
-    environment.setenv(name, value)
-    assert function(asked_for("http", command()))["statusCode"] == 500
-    assert [line["detail"] for line in function.logs] == [f"{name} is not the URL of a queue"]
-
-
-def test_a_source_may_answer_synchronously(function: Function, sqs: Sqs) -> None:
-    """Where its declaration says so, whatever the request prefers."""
-    assert told(function(asked_for("desk", command()))) == (200, {"flow_sid": FLOW_SID, "executions": []})
-    assert not sqs.calls
 
 
 @pytest.mark.parametrize("trouble", ["is denied", "hangs", "is missing"])
@@ -265,15 +257,17 @@ def test_the_twilio_secret_is_not_needed(
     """A command is accepted while Twilio's credentials are not to be had, and does not wait for them long."""
     environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix)
     if trouble == "hangs":
-        secrets_manager.fail(delay=20, about=SECRET_ID)
+        secrets_manager.fail(delay=20, about=f'"{SECRET_ID}"')
     elif trouble == "is denied":
-        secrets_manager.fail(code="AccessDeniedException", about=SECRET_ID)
+        secrets_manager.fail(code="AccessDeniedException", about=f'"{SECRET_ID}"')
     else:
         secrets_manager.aws.delete_secret(SECRET_ID)
     began = time.monotonic()
     assert function(asked_for("webhook", command(account_sid=account_sid)), seconds=30)["statusCode"] == 202
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2.5
     assert function.metrics == {"CommandsQueued": 1}
+    if account_sid is None:
+        assert SECRET_ID not in secrets_manager.reads
 
 
 def test_many_commands_do_not_each_wait_for_the_twilio_secret(
@@ -282,7 +276,7 @@ def test_many_commands_do_not_each_wait_for_the_twilio_secret(
     """Their sender would have given up."""
     many = SOURCE | {"each": "[*]", "command": SOURCE["command"] | {"account_sid": "account"}}
     secrets_manager.aws.put_secret(WEBHOOK_SECRET_ID, json.dumps({"sources": {"crm": many}}))
-    secrets_manager.fail(delay=20, about=SECRET_ID)
+    secrets_manager.fail(delay=20, about=f'"{SECRET_ID}"')
     event = asked_for("source", command())
     event["body"] = json.dumps([{"phone": CONTACT, "id": "7", "account": "AC" + "7" * 32}] * 10)
     began = time.monotonic()
@@ -291,31 +285,15 @@ def test_many_commands_do_not_each_wait_for_the_twilio_secret(
     assert len(sqs.messages) == 10
 
 
-def test_no_secret_is_read_to_accept_a_command_without_an_account(
-    function: Function, secrets_manager: SecretsManager
-) -> None:
-    """Neither Twilio nor its credentials are asked for."""
-    function(asked_for("http", command()))
-    assert not secrets_manager.reads
-
-
-def test_another_account_is_refused_at_acceptance(
-    function: Function, secrets_manager: SecretsManager, sqs: Sqs
-) -> None:
-    """Where the deployment works for the default account only: 403, and nothing is queued."""
-    secrets_manager.aws.put_secret(SECRET_ID, secret_text())
-    status, problem = told(function(asked_for("http", command(account_sid="AC" + "7" * 32))))
-    assert (status, problem["code"]) == (403, "account_not_allowed")
-    assert not sqs.calls
-
-
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
         ({"flow_sid": "FW"}, 400, "invalid_request"),
         ({"contact": None}, 400, "invalid_request"),
         ({"occurred_at": "yesterday"}, 400, "invalid_request"),
+        ({"dry_run": "true"}, 400, "invalid_request"),
         ({"flow_sid": "FW" + "9" * 32}, 403, "flow_not_allowed"),
+        ({"account_sid": "AC" + "7" * 32}, 403, "account_not_allowed"),
     ],
 )
 @pytest.mark.parametrize("way", ["http", "webhook"])
@@ -328,7 +306,7 @@ def test_what_can_never_succeed_is_refused_at_once(
     status: int,
     code: str,
 ) -> None:
-    """The schema and the allow-list come before the queue, and it is one RequestsRejected."""
+    """The schema, the allow-list and the account come before the queue, and it is one RequestsRejected."""
     environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
     answer = told(function(asked_for(way, command() | change)))
     assert (answer[0], answer[1]["code"]) == (status, code)
@@ -344,105 +322,74 @@ def test_a_stranger_queues_nothing(function: Function, sqs: Sqs) -> None:
     assert not sqs.calls
 
 
-def unavailable(function: Function, answer: dict[str, Any]) -> dict[str, Any]:
-    """The one log line of a command that the queue did not take, whose caller is told so."""
+@pytest.mark.parametrize(
+    ("fault", "seconds", "may_have_it"),
+    [
+        ({"code": "AWS.SimpleQueueService.NonExistentQueue"}, 10, False),
+        ({"code": "AccessDeniedException"}, 10, False),
+        ({"code": "InternalFailure", "status": 500}, 10, False),
+        ({"code": "ServiceUnavailable", "status": 503}, 10, False),
+        ({"code": "RequestThrottled", "status": 403}, 10, False),
+        ({"status": 200, "body": "{}"}, 10, True),
+        ({"status": 200, "body": '["not", "an", "object"]'}, 10, True),
+        ({"delay": 20.0}, 1.5, True),
+        ({"delay": 20.0, "carried_out": True}, 1.5, True),
+        ({"broken": "drip", "interval": 0.5}, 1.5, True),
+        ({"broken": "drip", "interval": 0.5}, 30, True),
+    ],
+    ids=str,
+)
+def test_a_queue_that_does_not_confirm(
+    function: Function, sqs: Sqs, fault: dict[str, Any], seconds: float, *, may_have_it: bool
+) -> None:
+    """503 with Retry-After: the caller still has its command. The log says whose it is, and why.
+
+    It comes in time, also for a sender that waits 5 seconds, and says where SQS may have the command.
+    """
+    function(asked_for("http", command()))
+    sqs.fail(**fault)
+    began = time.monotonic()
+    answer = function(asked_for("source", command(conversation_id="case-1")), seconds=seconds)
+    assert time.monotonic() - began < min(seconds, 4.8)
     status, problem = told(answer)
     assert (status, problem["code"]) == (503, "queue_unavailable")
     assert answer["headers"]["retry-after"] == "1"
     assert "preference-applied" not in answer["headers"]
     assert not function.metrics
     (line,) = function.logs
-    assert (line["level"], line["code"]) == ("ERROR", "queue_unavailable")
-    return line
+    assert (line["level"], line["code"], line["conversation_id"]) == ("ERROR", "queue_unavailable", "case-1")
+    assert ("may have it" in line["detail"]) == may_have_it
+
+
+def test_a_queue_where_nobody_listens(function: Function, environment: pytest.MonkeyPatch) -> None:
+    """A refused connection is an unavailable queue."""
+    environment.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
+    assert function(asked_for("http", command()))["statusCode"] == 503
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        ("AWS.SimpleQueueService.NonExistentQueue", 400),
-        ("AccessDeniedException", 400),
-        ("InternalFailure", 500),
-        ("ServiceUnavailable", 503),
-        ("RequestThrottled", 403),
-    ],
+    ("fault", "calls"),
+    [({"delay": 1.0}, 1), ({"delay": 3.0}, 2), ({"code": "InternalFailure", "status": 500}, 2)],
+    ids=str,
 )
-def test_a_queue_that_refuses(function: Function, sqs: Sqs, error: str, status: int) -> None:
-    """503 with Retry-After: the caller still has its command; the line says whose it is, and why."""
-    sqs.fail(code=error, status=status)
-    line = unavailable(function, function(asked_for("source", command(conversation_id="case-1"))))
-    assert line["conversation_id"] == "case-1"
-    assert not sqs.messages
-
-
-@pytest.mark.parametrize("answer", [{}, ["not", "an", "object"]])
-def test_a_queue_that_confirms_nothing(
-    function: Function, sqs: Sqs, monkeypatch: pytest.MonkeyPatch, answer: Any
+def test_a_queue_that_is_slow_or_fails_once(
+    function: Function, sqs: Sqs, fault: dict[str, Any], calls: int
 ) -> None:
-    """200 without an id, or nothing that botocore can read: no defect of ours, and the caller asks again."""
-    sqs.fail(status=200, body=json.dumps(answer))
-    assert "may have it" in unavailable(function, function(asked_for("http", command())))["detail"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "seconds"),
-    [
-        ({"delay": 20.0}, 1.5),
-        ({"broken": "drip", "interval": 0.5}, 1.5),
-        ({"delay": 20.0, "carried_out": True}, 1.5),
-        ({"broken": "drip", "interval": 0.5}, 30.0),
-    ],
-)
-def test_a_queue_that_hangs(function: Function, sqs: Sqs, fault: dict[str, Any], seconds: float) -> None:
-    """The answer comes in time, also for a sender that waits 5 seconds; the log says what SQS may have."""
-    function(asked_for("http", command()))
-    sqs.fail(**fault)
-    began = time.monotonic()
-    line = unavailable(function, function(asked_for("http", command()), seconds=seconds))
-    assert time.monotonic() - began < min(seconds, 4.8)
-    assert "may have it" in line["detail"]
-
-
-def test_a_queue_that_is_slow(function: Function, sqs: Sqs) -> None:
-    """It is waited for, as long as the sender waits."""
-    sqs.fail(delay=1.0)
-    assert function(asked_for("http", command()))["statusCode"] == 202
-    assert len(sqs.messages) == 1
-
-
-@pytest.mark.parametrize("fault", [{"code": "InternalFailure", "status": 500}, {"delay": 3.0}])
-def test_one_passing_failure_is_tried_again(function: Function, sqs: Sqs, fault: dict[str, Any]) -> None:
-    """The caller does not notice, and it counts as one command."""
+    """It is waited for, or asked again; the caller does not notice, and it counts as one command."""
     sqs.fail(**fault, times=1)
     assert function(asked_for("http", command()))["statusCode"] == 202
-    assert len(sqs.calls) == 2
+    assert len(sqs.calls) == calls
     assert function.metrics == {"CommandsQueued": 1}
 
 
-def test_no_one_listens(function: Function, environment: pytest.MonkeyPatch) -> None:
-    """A refused connection is an unavailable queue."""
-    environment.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
-    unavailable(function, function(asked_for("http", command())))
-
-
-def test_an_execution_can_be_ended_later_too(function: Function, studio: Studio, sqs: Sqs) -> None:
-    """The command in the queue names it, and is carried out once it comes."""
-    execution = studio.seed(FLOW_SID)
-    given = {"flow_sid": FLOW_SID, "execution_sid": execution.sid}
-    function(asked_for("http", given))
-    assert given.items() <= sqs.bodies[0].items()
-    assert function(by_sqs(sqs.bodies[0])) == {"batchItemFailures": []}
-    assert execution.status == "ended"
-
-
-def test_the_largest_command_fits_into_a_message(function: Function, sqs: Sqs) -> None:
-    """Every field as long as it may be, of characters that JSON has to escape."""
-    longest = {
-        "flow_sid": FLOW_SID,
-        "contact": "\U0001f4de" * 256,
-        "conversation_id": "\u0001" * 128,
-        "reason": "\U0001f4de" * 256,
-        "account_sid": None,
-    }
-    assert function(asked_for("http", longest))["statusCode"] == 202
-    assert len(sqs.messages[0]["MessageBody"]) < 256 * 1024
-    assert longest.items() - {("account_sid", None)} <= sqs.bodies[0].items()
+@pytest.mark.parametrize("name", ["QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
+@pytest.mark.parametrize(
+    "value", ["commands", "arn:aws:sqs:us-east-1:123456789012:commands", "https://", "a b"]
+)
+def test_a_queue_that_is_none_is_a_configuration_error(
+    function: Function, environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Found at the request: 500, and the log names the variable."""
+    environment.setenv(name, value)
+    assert function(asked_for("http", command()))["statusCode"] == 500
+    assert [line["detail"] for line in function.logs] == [f"{name} is not the URL of a queue"]
