@@ -7,7 +7,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from local.studio import Studio
 USER = "egress:s3cret%40proxy"
 CREDENTIALS = "Basic " + base64.b64encode(b"egress:s3cret@proxy").decode()
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
@@ -67,7 +68,7 @@ class Network:
         port = urlsplit(url).port
 
         async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _join(reader, writer, *await asyncio.open_connection("127.0.0.1", port))
+            await _join((reader, writer), await asyncio.open_connection("127.0.0.1", port))
 
         return f"https://{self._listen(forward, tls=True)}"
 
@@ -107,24 +108,18 @@ class Network:
         host, _, port = head.split()[1].rpartition(":")
         server = await asyncio.open_connection(host, port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _join(reader, writer, *server)
+        await _join((reader, writer), server)
 
 
-async def _join(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    other_reader: asyncio.StreamReader,
-    other_writer: asyncio.StreamWriter,
-) -> None:
+async def _join(*connections: Streams) -> None:
     async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(OSError):
             while data := await source.read(65536):
                 target.write(data)
-        except OSError:
-            pass
         target.close()
 
-    await asyncio.gather(copy(reader, other_writer), copy(other_reader, writer))
+    (one, to_one), (other, to_other) = connections
+    await asyncio.gather(copy(one, to_other), copy(other, to_one))
 
 
 @pytest.fixture
@@ -175,26 +170,34 @@ def test_everything_goes_through_the_proxy(
     assert CREDENTIALS.split()[1] not in output
 
 
+REFUSED = ConnectionFailed("ProxyError")
+
+
 @pytest.mark.parametrize(
-    ("answer", "pause", "expected"),
+    ("proxy", "answer", "pause", "expected"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 0, ConnectionFailed("ProxyError")),
-        (b"HTTP/1.1 503 s3cret\r\n\r\n", 0, ConnectionFailed("ProxyError")),
-        (b"s3cret\r\n\r\n", 0, ConnectionFailed("ProxyError")),
-        (b"", 0, ConnectionFailed("ProxyError")),
-        (b" ", 60, TimeoutError()),
-        (b"HTTP/1.1 200 OK" + b" " * 1000, 0.05, TimeoutError()),
+        ("http://{}", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 0, REFUSED),
+        ("http://{}", b"HTTP/1.1 503 s3cret\r\n\r\n", 0, REFUSED),
+        ("http://{}", b"s3cret\r\n\r\n", 0, REFUSED),
+        ("http://{}", b"", 0, REFUSED),
+        ("http://127.0.0.1:9", None, 0, REFUSED),
+        ("http://proxy.invalid", None, 0, REFUSED),
+        ("http://{}", b" ", 60, TimeoutError()),
+        ("http://{}", b"HTTP/1.1 200 OK" + b" " * 1000, 0.05, TimeoutError()),
+        # It takes the connection and never agrees on TLS.
+        ("https://{}", None, 0, TimeoutError()),
     ],
-    ids=["wants a password", "refuses", "talks nonsense", "hangs up", "hangs", "drips"],
 )
-def test_a_failing_proxy(network: Network, answer: bytes, pause: float, expected: Exception) -> None:
+def test_a_failing_proxy(
+    network: Network, proxy: str, answer: bytes | None, pause: float, expected: Exception
+) -> None:
     """It costs no more time than there is, it is blamed, and what it says is in no error."""
     network.answer, network.pause = answer, pause
-    connections = Connections(f"https://{network.proxy}", 1, f"http://{network.proxy}")
+    connections = Connections(f"https://{network.proxy}", 1, proxy.format(network.proxy))
     began = time.monotonic()
     with pytest.raises(type(expected)) as raised:
-        connections.exchange("GET", "/", {}, None, 0.3)
-    assert time.monotonic() - began < 0.3 + 0.5
+        connections.exchange("GET", "/", {}, None, 0.5)
+    assert time.monotonic() - began < 0.5 + 0.5
     assert str(raised.value) == str(expected)
 
 
@@ -209,25 +212,11 @@ def test_time_is_for_the_tunnel_and_the_response_together(network: Network, stud
     assert 0.9 < time.monotonic() - began < 1.5
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "http://proxy.invalid"])
-def test_no_proxy_there(network: Network, proxy: str) -> None:
-    """A proxy that cannot be reached is blamed, too."""
-    with pytest.raises(ConnectionFailed, match=r"^ProxyError$"):
-        Connections(f"https://{network.proxy}", 1, proxy).exchange("GET", "/", {}, None, 3)
-
-
 def test_what_is_not_the_proxys_fault(network: Network, studio: Studio) -> None:
     """Through a tunnel, Twilio's certificate is still Twilio's, and must be valid."""
     url = network.behind_tls(studio.url).replace("127.0.0.1", "localhost")
     with pytest.raises(ConnectionFailed, match=r"^SSLCertVerificationError$"):
         Connections(url, 1, f"http://{network.proxy}").exchange("GET", "/", {}, None, 3)
-
-
-def test_a_proxy_that_never_agrees_on_tls(network: Network) -> None:
-    """It takes the time of a connection, like a Twilio that does not."""
-    connections = Connections(f"https://{network.proxy}", 1, f"https://{network.proxy}")
-    with pytest.raises(TimeoutError):
-        connections.exchange("GET", "/", {}, None, 0.3)
 
 
 def test_a_hanging_proxy_and_boto3(
@@ -256,64 +245,46 @@ def test_a_tunnel_that_was_closed_is_replaced(network: Network, studio: Studio) 
 @pytest.mark.parametrize(
     "variables",
     [
-        {},
-        {"HTTPS_PROXY": "http://proxy.example.com:3128"},
-        {"HTTPS_PROXY": "http://user:p%40ss@proxy.example.com:3128/"},
-        {"HTTPS_PROXY": "http://user@proxy.example.com"},
-        {"HTTPS_PROXY": "https://proxy.example.com"},
-        {"HTTPS_PROXY": "proxy.example.com:3128"},
-        {"HTTPS_PROXY": "//proxy.example.com:3128"},
-        {"HTTPS_PROXY": "http://[::1]:3128"},
-        {"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1"},
-        {"https_proxy": "", "HTTPS_PROXY": "http://upper:1"},
-        {"HTTP_PROXY": "http://proxy:1"},
-        {"ALL_PROXY": "http://proxy:1"},
-        *(
-            {"HTTPS_PROXY": "http://proxy:1", name: value}
-            for name in ("NO_PROXY", "no_proxy")
-            for value in (
-                "*",
-                "",
-                "studio.twilio.com",
-                "STUDIO.twilio.com:443",
-                " .twilio.com , x",
-                "com",
-                "twilio.co",
-                "io.twilio.com",
-                "169.254.169.254,.amazonaws.com",
-            )
-        ),
-        {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "", "NO_PROXY": "*"},
-        {"HTTPS_PROXY": "http://proxy:1", "TWILIO_STUDIO_BASE_URL": "http://127.0.0.1:8801"},
+        "",
+        "HTTPS_PROXY=http://proxy.example.com:3128",
+        "HTTPS_PROXY=http://user:p%40ss@proxy.example.com:3128/",
+        "HTTPS_PROXY=http://user@proxy.example.com",
+        "HTTPS_PROXY=https://proxy.example.com",
+        "HTTPS_PROXY=proxy.example.com:3128",
+        "HTTPS_PROXY=//proxy.example.com:3128",
+        "HTTPS_PROXY=http://[::1]:3128",
+        "HTTPS_PROXY=http://upper:1 https_proxy=http://lower:1",
+        "HTTPS_PROXY=http://upper:1 https_proxy=",
+        "HTTP_PROXY=http://proxy:1",
+        "ALL_PROXY=http://proxy:1",
+        "HTTPS_PROXY=http://proxy:1 NO_PROXY=*",
+        "HTTPS_PROXY=http://proxy:1 NO_PROXY=",
+        "HTTPS_PROXY=http://proxy:1 NO_PROXY=studio.twilio.com",
+        "HTTPS_PROXY=http://proxy:1 NO_PROXY=STUDIO.twilio.com:443",
+        "HTTPS_PROXY=http://proxy:1 no_proxy=x,.twilio.com,",
+        "HTTPS_PROXY=http://proxy:1 no_proxy=com",
+        "HTTPS_PROXY=http://proxy:1 no_proxy=twilio.co,io.twilio.com,.amazonaws.com",
+        "HTTPS_PROXY=http://proxy:1 NO_PROXY=* no_proxy=",
+        "HTTPS_PROXY=http://proxy:1 TWILIO_STUDIO_BASE_URL=http://127.0.0.1:8801",
     ],
-    ids=str,
 )
-def test_which_proxy_is_boto3s_choice(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+def test_which_proxy_is_boto3s_choice(monkeypatch: pytest.MonkeyPatch, variables: str) -> None:
     """Of the same variables it takes the same proxy with the same credentials."""
+    environ = dict(variable.split("=", 1) for variable in variables.split())
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in variables.items():
+    for name, value in environ.items():
         monkeypatch.setenv(name, value)
 
-    config = Config.from_environment(variables | {"TWILIO_SECRET_ID": "x"})
+    config = Config.from_environment(environ | {"TWILIO_SECRET_ID": "x"})
 
     theirs = ProxyConfiguration(get_environ_proxies(config.studio_base_url))
     url = theirs.proxy_url_for(config.studio_base_url)
     assert config.proxy_url == url
-    if url is not None:
-        pool = Connections(config.studio_base_url, 1, config.proxy_url)._pool
-        assert pool.proxy is not None
-        expected = ProxyManager(url).proxy
-        assert expected is not None
-        assert (pool.proxy.scheme, pool.proxy.host, pool.proxy.port) == (
-            expected.scheme,
-            expected.host,
-            expected.port,
-        )
-        assert _lower(pool.proxy_headers) == _lower(theirs.proxy_headers_for(url))
     assert "p%40ss" not in repr(config)
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+    if url is not None:
+        pool: Any = Connections(config.studio_base_url, 1, url)._pool
+        headers = {name.title(): value for name, value in pool.proxy_headers.items()}
+        assert headers == theirs.proxy_headers_for(url)
+        assert pool.proxy._replace(auth=None) == ProxyManager(url).proxy._replace(auth=None, path=None)  # type: ignore[union-attr]
