@@ -61,6 +61,7 @@ def main(tree: str, handler_name: str, plan_json: str, report_path: str, slowdow
     answered = time.monotonic()
     peak_rss = _peak_rss()
     answers += [handler(event, Context(seconds)) for event in events[1:]]
+    finished = time.monotonic()
 
     # One list for each event; the events take turns.
     warm = [[] for _ in events]
@@ -75,6 +76,7 @@ def main(tree: str, handler_name: str, plan_json: str, report_path: str, slowdow
             {
                 "imported": imported,
                 "answered": answered,
+                "finished": finished,
                 "peak_rss": peak_rss,
                 "answers": answers,
                 "warm": warm,

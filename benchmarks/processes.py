@@ -39,6 +39,7 @@ class Report:
     Attributes:
         imported: from the start of the process until the handler was imported.
         answered: from the start of the process until its first answer.
+        finished: from the start of the process until its last answer, without warm invocations.
         peak_rss: the memory that it had at most until then.
         answers: one for each event.
         warm: for each event the wall and CPU time of each warm invocation.
@@ -46,6 +47,7 @@ class Report:
 
     imported: float
     answered: float
+    finished: float
     peak_rss: int
     answers: list[Any]
     warm: list[list[tuple[float, float]]] = field(repr=False)
@@ -67,14 +69,14 @@ def environment(stand_in: StandIn, *, slow: bool = False) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": stand_in.url,
-        "AWS_ENDPOINT_URL_EVENTBRIDGE": stand_in.url,
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": stand_in.aws_url,
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": stand_in.aws_url,
         # Each in its own way, the clients of the three load the bundle.
         "AWS_CA_BUNDLE": stand_in.ca_bundle,
         "REQUESTS_CA_BUNDLE": stand_in.ca_bundle,
         "SSL_CERT_FILE": stand_in.ca_bundle,
         "TWILIO_SECRET_ID": SECRET_ID,
-        "TWILIO_STUDIO_BASE_URL": stand_in.slow_url if slow else stand_in.url,
+        "TWILIO_STUDIO_BASE_URL": stand_in.slow_twilio_url if slow else stand_in.twilio_url,
         "POWERTOOLS_SERVICE_NAME": "end-conversation",
         "POWERTOOLS_METRICS_NAMESPACE": "EndConversation",
     }
@@ -126,6 +128,7 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
     return Report(
         imported=told["imported"] - started,
         answered=told["answered"] - started,
+        finished=told["finished"] - started,
         peak_rss=told["peak_rss"],
         answers=told["answers"],
         warm=told["warm"],

@@ -1,30 +1,23 @@
-"""Twilio's Studio API, Secrets Manager and EventBridge over TLS, as quick as can be, in a process apart.
+"""Twilio's Studio API, Secrets Manager and EventBridge over TLS, in a process apart."""
 
-It keeps no state: every request to end an Execution succeeds, so that each invocation does the same.
-"""
-
-import asyncio
 import contextlib
 import json
 import multiprocessing
-import re
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import certifi
 import trustme
 
-from local.studio import ACCOUNT_SID, API_KEY, Executions
+from local.studio import ACCOUNT_SID, API_KEY, Latency, NotFoundError, Request, Studio
 
 SECRET_ID = "end-conversation/twilio"  # noqa: S105 -- its name
-
-_ENDING = re.compile(rb"POST /v2/Flows/(FW\w{32})/Executions/(FN\w{32}) ", re.ASCII)
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,29 +25,29 @@ class StandIn:
     """Where it listens, and what makes a client trust it.
 
     Attributes:
-        url: where answers come at once.
-        slow_url: where they take as long as was asked for.
+        twilio_url: where Twilio answers at once.
+        slow_twilio_url: where it takes as long as was asked for.
+        aws_url: where AWS answers.
         ca_bundle: path of the certificates that a client has to know, with all the usual ones, since loading
             those is part of what a client does.
     """
 
-    url: str
-    slow_url: str
+    twilio_url: str
+    slow_twilio_url: str
+    aws_url: str
     ca_bundle: str
 
 
 @contextlib.contextmanager
 def running(folder: Path, latency: float = 0.0) -> Iterator[StandIn]:
     """The stand-in, as long as this lasts; its certificates are made in the folder."""
-    certificate = _make_certificates(folder)
+    certificate, ca_bundle = _make_certificates(folder)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, certificate, latency), daemon=True)
     process.start()
     try:
-        quick, slow = ours.recv()
-        ca_bundle = str(folder / "ca-bundle.pem")
-        yield StandIn(f"https://127.0.0.1:{quick}", f"https://127.0.0.1:{slow}", ca_bundle)
+        yield StandIn(*ours.recv(), str(ca_bundle))
     finally:
         process.terminate()
         process.join()
@@ -63,66 +56,53 @@ def running(folder: Path, latency: float = 0.0) -> Iterator[StandIn]:
 def _serve(told: Connection, certificate: Path, latency: float) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        servers = [
-            await loop.create_server(partial(_Connection, delay), "127.0.0.1", ssl=tls, backlog=512)
-            for delay in (0, latency)
-        ]
-        told.send([server.sockets[0].getsockname()[1] for server in servers])
-        await asyncio.gather(*(server.serve_forever() for server in servers))
-
-    asyncio.run(serve())
+    aws = ThreadingHTTPServer(("127.0.0.1", 0), _Aws)
+    aws.socket = tls.wrap_socket(aws.socket, server_side=True)
+    with Studio(tls=tls) as quick, Studio(tls=tls, latency=Latency(other=latency)) as slow:
+        for studio in (quick, slow):
+            _let_all_be_active(studio)
+        told.send((quick.url, slow.url, f"https://127.0.0.1:{aws.server_address[1]}"))
+        aws.serve_forever()
 
 
-class _Connection(asyncio.Protocol):
-    """One client, and its requests one after the other."""
+def _let_all_be_active(studio: Studio) -> None:
+    """Every request to end an Execution finds it active, so that each invocation does the same."""
+    created, lock = datetime.now(UTC) - timedelta(hours=1), threading.Lock()
 
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
-        self._received = b""
+    def before(request: Request) -> None:
+        if request.method == "POST":
+            _, _, _, flow_sid, _, sid = request.path.split("/")
+            with lock:
+                with contextlib.suppress(NotFoundError):
+                    studio.executions.delete(flow_sid, sid)
+                studio.seed(flow_sid, sid, date_created=created)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of TCP it is
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if not end or (length and len(body) < int(length[1])):
-            return
-        self._received = b""
-        asyncio.get_running_loop().call_later(self._delay, self._transport.write, _answer(head, body))
+    studio.before = before
 
 
-def _answer(head: bytes, body: bytes) -> bytes:
-    if head.startswith(b"HEAD "):
-        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    content_type, content = "application/x-amz-json-1.1", _SECRET
-    if b"AWSEvents.PutEvents" in head:
-        ids = [{"EventId": "11111111-2222-3333-4444-555555555555"} for _ in json.loads(body)["Entries"]]
-        content = {"FailedEntryCount": 0, "Entries": ids}
-    elif request := _ENDING.match(head):
-        flow_sid, sid = (group.decode() for group in request.groups())
-        content_type, content = (
-            "application/json;charset=utf-8",
-            _EXECUTION | {"flow_sid": flow_sid, "sid": sid},
-        )
-    answer = json.dumps(content).encode()
-    return (
-        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(answer)}\r\n"
-        f"Twilio-Request-Id: RQ{'0' * 32}\r\n\r\n"
-    ).encode() + answer
+class _Aws(BaseHTTPRequestHandler):
+    """Knows the secret, and takes events."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = _SECRET
+        if self.headers["X-Amz-Target"] == "AWSEvents.PutEvents":
+            ids = [{"EventId": "11111111-2222-3333-4444-555555555555"} for _ in request["Entries"]]
+            content = {"FailedEntryCount": 0, "Entries": ids}
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
 
 
-_EXECUTION = (
-    Executions()
-    .add("FW" + "0" * 32, status="ended", date_created=datetime.now(UTC) - timedelta(hours=1))
-    .to_dict("https://studio.twilio.com")
-)
-_EXECUTION["date_updated"] = _EXECUTION["date_updated"] or _EXECUTION["date_created"]
 _SECRET = {
     "ARN": f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{SECRET_ID}-AbCdEf",
     "Name": SECRET_ID,
@@ -135,10 +115,9 @@ _SECRET = {
 }
 
 
-def _make_certificates(folder: Path) -> Path:
+def _make_certificates(folder: Path) -> tuple[Path, Path]:
     """A certificate for loopback, and a bundle of the usual authorities and its own."""
-    authority, certificate = trustme.CA(), folder / "certificate.pem"
+    authority, certificate, bundle = trustme.CA(), folder / "certificate.pem", folder / "ca-bundle.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-    bundle = certifi.contents().encode() + b"\n" + authority.cert_pem.bytes()
-    (folder / "ca-bundle.pem").write_bytes(bundle)
-    return certificate
+    bundle.write_bytes(certifi.contents().encode() + b"\n" + authority.cert_pem.bytes())
+    return certificate, bundle

@@ -49,11 +49,17 @@ def test_all_end_the_same_execution(
     bench.check([one])
 
 
-def test_both_sweep(
-    built: dict[str, trees.Tree], at: stand_in.StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both sweeps end everything that is stuck, or this raises."""
-    monkeypatch.setattr(sweep, "STUCK", 3)
-    monkeypatch.setattr(sweep, "LATENCY", 0.0)
-
-    sweep.against_the_sdk(PYTHON, built["ours"], built["sdk"], processes.environment(at))
+@pytest.mark.parametrize("event", ["command", "batch", "sweep"])
+def test_both_end_what_is_listed(built: dict[str, trees.Tree], at: stand_in.StandIn, event: str) -> None:
+    """The function and the loop with Twilio's SDK both end the Executions that `make bench-sweep` names."""
+    bench = sweep.Bench(PYTHON, built["ours"], built["sdk"], processes.environment(at))
+    flow, contacts = sweep.Flow(3, latency=None), range(3)
+    if event == "command":
+        events, contacts = [sweep.command(1)], range(1, 2)
+    elif event == "batch":
+        events = [sweep.batch(contacts)]
+    else:
+        events = [{"flow_sids": [sweep.FLOW_SID], "older_than_minutes": 1}]
+    ours = bench.sweep if event == "sweep" else bench.ours
+    for measured in (bench.sdk(flow, Plan(events), contacts), ours(flow, Plan(events), contacts=contacts)):
+        assert (measured.failed, measured.pages > 0) == (0, True)
