@@ -25,8 +25,8 @@ class Case(NamedTuple):
     is_sdk: bool
 
 
-def missed(case: Case) -> tuple[int, int]:
-    """How many Executions a list missed of those that stayed active, and how many these were."""
+def share(case: Case) -> float:
+    """The share that a list missed of the Executions that stayed active."""
     numbers = random.Random(case.seed)  # noqa: S311 - repeatable, not secret
     with Studio(paging=case.paging, latency=Latency()) as studio:
         now = datetime.now(UTC)
@@ -47,7 +47,7 @@ def missed(case: Case) -> tuple[int, int]:
         listed = _by_the_sdk(studio) if case.is_sdk else _by_the_function(studio)
         stop.set()
         thread.join()
-    return len({one.sid for one in active} - listed), len(active)
+    return len({one.sid for one in active} - listed) / len(active)
 
 
 def _by_the_sdk(studio: Studio) -> set[str]:

@@ -49,17 +49,12 @@ def test_all_end_the_same_execution(
     bench.check([one])
 
 
-@pytest.mark.parametrize("event", ["command", "batch", "sweep"])
-def test_both_end_what_is_listed(built: dict[str, trees.Tree], at: stand_in.StandIn, event: str) -> None:
-    """The function and the loop with Twilio's SDK both end the Executions that `make bench-sweep` names."""
+@pytest.mark.parametrize("contacts", [0, 1, 3], ids=["sweep", "command", "batch"])
+@pytest.mark.parametrize("sdk", [False, True])
+def test_both_end_what_is_listed(
+    built: dict[str, trees.Tree], at: stand_in.StandIn, contacts: int, *, sdk: bool
+) -> None:
+    """The function and the loop with Twilio's SDK do what `make bench-sweep` compares."""
     bench = sweep.Bench(PYTHON, built["ours"], built["sdk"], processes.environment(at))
-    flow, contacts = sweep.Flow(3, latency=None), range(3)
-    if event == "command":
-        events, contacts = [sweep.command(1)], range(1, 2)
-    elif event == "batch":
-        events = [sweep.batch(contacts)]
-    else:
-        events = [{"flow_sids": [sweep.FLOW_SID], "older_than_minutes": 1}]
-    ours = bench.sweep if event == "sweep" else bench.ours
-    for measured in (bench.sdk(flow, Plan(events), contacts), ours(flow, Plan(events), contacts=contacts)):
-        assert (measured.failed, measured.pages > 0) == (0, True)
+    measured = bench.measure(sweep.Case(5, contacts, latency=None), sdk=sdk)
+    assert (measured.failed, measured.pages) == (0, contacts if sdk and contacts else 1)
