@@ -21,7 +21,7 @@ run: $(VENV)/.run ## send one event through the function; Twilio and AWS are sta
 	@$(BIN)/python -m local.run $(EVENT)
 
 serve: $(VENV)/.run ## serve the function over HTTP, with a page to try it (PORT=8800 SECRET=my.json)
-	@$(BIN)/python -m local.serve
+	@PYTHONPATH=src $(BIN)/python -m local.serve
 
 stand-ins: $(VENV)/.run ## serve only the stand-ins for Twilio and AWS, for sam local
 	@$(BIN)/python -m local.stand_ins

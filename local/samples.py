@@ -148,6 +148,12 @@ def seed(studio: Studio, event: object) -> Seeded:
     return seeded
 
 
+def seed_all(studio: Studio) -> None:
+    """Create the Executions of every sample event."""
+    for path in sorted(EVENTS.glob("*.json")):
+        seed(studio, load(path))
+
+
 def number_of(sid: str) -> str:
     """A telephone number for an Execution that no sample gives a contact; 555-01xx is nobody's."""
     digits = int(sid[-8:], 16)

@@ -8,13 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from local import poller, rie, signing
+from end_conversation.webhooks.sources import parse_webhook_secret
+from local import poller, rie, samples, signing
 from local.gateway import Response, event_of, refusal, response_of
-from local.page import Page
+from local.page import SENDERS, Page, summary
 from local.rie import MAX_EVENT_BYTES, Emulated, InProcess, Outcome
-from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, at_fixed_ports
+from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, stand_ins
 from local.studio import ACCOUNT_SID, API_KEY
 from local.terminal import interruptible, styled
 
@@ -51,7 +53,7 @@ class _Connection(BaseHTTPRequestHandler):
         status = styled(str(response.status), "green" if response.status < 400 else "red")  # noqa: PLR2004 -- HTTP's errors
         print(
             f"{self.log_date_time_string()}  {self.command} {self.path}  {status}  {milliseconds} ms"
-            f"  {styled(_summary(response.body), 'dim')}",
+            f"  {styled(summary(response.body), 'dim')}",
             flush=True,
         )
 
@@ -68,15 +70,29 @@ class _Connection(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.page:
             return self.page.respond(self.command, self.path, body)
-        event = event_of(self.command, self.path, self.headers.items(), body, self.client_address[0])
+        page, target = self.server.page, self.path
+        is_to_be_proved = page is not None and target.startswith(SENDERS)
+        if is_to_be_proved:
+            target = f"/webhooks/{target.removeprefix(SENDERS)}"
+        event = event_of(self.command, target, self._sent_headers(body), body, self.client_address[0])
         if event is None:
             return refusal(404, "Not Found")
         if len(json.dumps(event)) > MAX_EVENT_BYTES:
             return refusal(413, "Request Entity Too Large")
+        if page:
+            if is_to_be_proved:
+                page.prove(event)
+            page.sending()
         response = response_of(self.server.function.invoke(event), event["requestContext"]["requestId"])
-        if self.server.page:
-            self.server.page.received(event, response)
+        if page:
+            page.received(event, response)
         return response
+
+    def _sent_headers(self, body: bytes) -> Iterator[tuple[str, str]]:
+        """The headers; where curl takes JSON for a form, what a sender of JSON would say."""
+        for name, value in self.headers.items():
+            is_json = self.path.startswith(SENDERS) and body.lstrip()[:1] in {b"{", b"["}
+            yield name, "application/json" if is_json and name.lower() == "content-type" else value
 
     def refused(self) -> Response | None:
         """What is said to a request whose body is not even read."""
@@ -126,61 +142,67 @@ def serving(port: int, ready: StandIns, function: Emulated | InProcess) -> Itera
         yield url
 
 
-def _summary(body: bytes) -> str:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return ""
-    match document:
-        case {"executions": [*executions]}:
-            return ", ".join(f"{one.get('sid')} {one.get('status')}" for one in executions)
-        case {"code": code}:
-            return str(code)
-        case {"status": str(status)}:
-            return status
-        case {"message": message}:
-            return str(message)
-    return ""
-
-
-def _introduction(url: str, ready: StandIns, note: str | None) -> Iterator[str]:
+def _introduction(url: str, ready: StandIns, note: str | None, secret: Path | None) -> Iterator[str]:
     if note:
         yield f"Note: {note}."
-    yield f"The function: {styled(url, 'bold')}   Twilio Studio: {ready.studio.url}   AWS: {ready.aws.url}"
+    yield f"Open {styled(url, 'bold')} in a browser, or end an Execution with curl:"
     yield ""
-    yield f"To read and to try in a browser: {url}"
-    yield "End an Execution:"
-    own = (one for one in ready.studio.executions.all("active") if one.account_sid == ACCOUNT_SID)
-    executions = list(islice(own, 2))
-    for execution, more in zip(executions, ("", " -H 'prefer: respond-async'"), strict=True):
+    own = [one for one in ready.studio.executions.all("active") if one.account_sid == ACCOUNT_SID]
+    for execution, more in zip(own[:2], ("", " -H 'prefer: respond-async'"), strict=False):
         command = json.dumps({"flow_sid": execution.flow_sid, "execution_sid": execution.sid})
         yield f"  curl -i {url}/conversations/end -H 'content-type: application/json'{more} -d '{command}'"
-    yield f"Webhooks ({url}{signing.ROUTE}) are signed with the key {signing.KEY}"
-    yield f"Sources ({url}/webhooks/…), with samples on the page: {', '.join(signing.SECRET['sources'])}"
-    yield "Look at one:"
-    for execution in executions[:1]:
-        yield f"  curl -u {':'.join(API_KEY)} {execution.to_dict(ready.studio.url)['url']}"
-    yield "Let Twilio go wrong:"
-    fault = json.dumps({"status": 429, "headers": {"Retry-After": "60"}, "times": 3})
-    yield f"  curl -d '{fault}' http://127.0.0.1:{STUDIO_PORT}/_faults"
     yield ""
-    yield "Ctrl-C ends it."
+    if secret:
+        yield f"The sources in {secret}; curl's requests get the sender's proof on the way:"
+        yield ""
+        for name in ready.webhook_secret["sources"]:
+            yield f"  curl -i {url}{SENDERS}{name} --data-binary @webhook.json"
+    else:
+        yield f"Webhooks ({url}{signing.ROUTE}) are signed with {signing.KEY}."
+        yield f"Sources: {', '.join(ready.webhook_secret['sources'])}; SECRET=my.json serves yours."
+    yield ""
+    yield f"Twilio Studio: {ready.studio.url}   AWS: {ready.aws.url}"
+    for execution in own[:1]:
+        yield f"  curl -u {':'.join(API_KEY)} {execution.to_dict(ready.studio.url)['url']}"
+    fault = json.dumps({"status": 429, "headers": {"Retry-After": "60"}, "times": 3})
+    yield f"  curl -d '{fault}' {ready.studio.url}/_faults   # throttle the next 3 requests"
+    yield ""
+    yield "Press Ctrl-C to stop."
+
+
+def read_secret(path: Path | None) -> dict[str, Any]:
+    """The content of the webhook secret: a file's, or the sample's."""
+    if path is None:
+        return signing.SECRET
+    try:
+        text = path.read_text(encoding="utf-8")
+        parsed = parse_webhook_secret(text)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: {error}")
+    for name, reason in parsed.invalid.items():
+        print(styled(f"{path}: the source {name} is invalid: {reason}", "red"))
+    content: dict[str, Any] = json.loads(text)
+    return {"keys": signing.SECRET["keys"], "sources": {}} | content
 
 
 def main() -> None:
     """Serve until interrupted."""
     port = int(os.environ.get("PORT") or 8800)
+    secret = Path(name) if (name := os.environ.get("SECRET")) else None
+    webhook_secret = read_secret(secret)
     try:
         with (
             interruptible(),
-            at_fixed_ports() as ready,
+            stand_ins(STUDIO_PORT, AWS_PORT, webhook_secret) as ready,
             rie.function(ready.environment) as function,
             serving(port, ready, function) as url,
         ):
-            print("\n".join(_introduction(url, ready, function.note)), flush=True)
+            samples.seed_all(ready.studio)
+            print("\n".join(_introduction(url, ready, function.note, secret)), flush=True)
             threading.Event().wait()
     except OSError as error:
-        sys.exit(f"cannot listen at 127.0.0.1, ports {port}, {STUDIO_PORT} and {AWS_PORT}: {error}")
+        ports = f"{port} (PORT=… changes it), {STUDIO_PORT} and {AWS_PORT}"
+        sys.exit(f"{error}: make serve needs the ports {ports} of 127.0.0.1")
 
 
 if __name__ == "__main__":

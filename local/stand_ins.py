@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from local import samples, signing
@@ -39,6 +39,7 @@ class StandIns:
     queue_url: str
     dead_letter_queue_url: str
     outcomes_queue_url: str
+    webhook_secret: dict[str, Any] = field(default_factory=lambda: signing.SECRET)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,7 +71,9 @@ class StandIns:
 
 
 @contextlib.contextmanager
-def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
+def stand_ins(
+    studio_port: int = 0, aws_port: int = 0, webhook_secret: dict[str, Any] = signing.SECRET
+) -> Iterator[StandIns]:
     """Twilio without any Execution, and AWS with what the stack has there: secrets, queues, event bus."""
     with Studio(studio_port) as studio, Aws(aws_port) as aws:
         sid, secret = API_KEY
@@ -80,7 +83,7 @@ def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
             ACCOUNT_SECRET_PREFIX + OTHER_ACCOUNT_SID,
             {"accountSid": OTHER_ACCOUNT_SID, "authToken": auth_token},
         )
-        aws.put_secret(WEBHOOK_SECRET_ID, signing.SECRET)
+        aws.put_secret(WEBHOOK_SECRET_ID, webhook_secret)
         sqs, events = aws.client("sqs"), aws.client("events")
         dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
         redrive = {"deadLetterTargetArn": _arn(aws, dead_letters), "maxReceiveCount": _MOST_RECEIVES}
@@ -95,7 +98,7 @@ def stand_ins(studio_port: int = 0, aws_port: int = 0) -> Iterator[StandIns]:
             Rule=OUTCOMES, EventBusName=OUTCOMES, Targets=[{"Id": "queue", "Arn": _arn(aws, outcomes)}]
         )
         aws.calls.clear()
-        yield StandIns(studio, aws, queue, dead_letters, outcomes)
+        yield StandIns(studio, aws, queue, dead_letters, outcomes, webhook_secret)
 
 
 def _arn(aws: Aws, queue_url: str) -> str:
@@ -107,8 +110,7 @@ def _arn(aws: Aws, queue_url: str) -> str:
 def at_fixed_ports() -> Iterator[StandIns]:
     """The same where `sam local` looks for them, with the Executions of every sample event."""
     with stand_ins(STUDIO_PORT, AWS_PORT) as ready:
-        for path in sorted(samples.EVENTS.glob("*.json")):
-            samples.seed(ready.studio, samples.load(path))
+        samples.seed_all(ready.studio)
         yield ready
 
 
@@ -116,14 +118,14 @@ def main() -> None:
     """Serve until interrupted."""
     try:
         with interruptible(), at_fixed_ports() as ready, contextlib.ExitStack() as stack:
-            print(f"Twilio Studio: {ready.studio.url}, with {len(ready.studio.executions)} Executions")
+            print(f"Twilio Studio: {ready.studio.url}, with the Executions of all sample events")
             print(f"AWS:           {ready.aws.url}, with the secret {SECRET_ID}", flush=True)
             try:
                 stack.enter_context(relay())
                 print(f"sam local:     both as {HOST}, after export SAM_DOCKER_NETWORK={NETWORK}")
             except RuntimeError as error:
-                print(f"sam local:     its containers cannot reach them: {error}")
-            print("Ctrl-C ends it.", flush=True)
+                print(f"sam local:     containers cannot reach them: {error}")
+            print("Press Ctrl-C to stop.", flush=True)
             threading.Event().wait()
     except OSError as error:
         sys.exit(f"cannot listen at 127.0.0.1, ports {STUDIO_PORT} and {AWS_PORT}: {error}")

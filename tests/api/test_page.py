@@ -8,15 +8,12 @@ import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from served import Api, serving
 
-from local.studio import Execution
-
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-# Not every developer has Debian's browser; .ci/run installs it, so that there the page is always looked at.
+# Not every developer has Debian's browser; .ci/run installs it.
 pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver (chromium-driver)"),
     pytest.mark.timeout(120),
@@ -38,7 +35,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
         "--headless=new",
         "--no-sandbox",
         "--disable-dev-shm-usage",
-        "--window-size=1400,2400",
+        "--window-size=1280,2400",
         "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
@@ -52,48 +49,44 @@ class Page:
     """What a person does there."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
-        self.driver = driver
-        # A table's rows are replaced when something has changed, maybe while a test looks at them.
+        self.driver, self.url = driver, url
+        # Rows are replaced when something has changed, maybe while a test looks at them.
         self._wait = WebDriverWait(driver, 20, ignored_exceptions=[StaleElementReferenceException])
+        driver.get("about:blank")
         driver.get(url)
-        self.find("#operations-Commands-conversationEnded")
 
-    def find(self, selector: str) -> WebElement:
-        """The first such element, as soon as there is one."""
-        return self._wait.until(
-            lambda driver: next(iter(driver.find_elements("css selector", selector)), None)
-        )
-
-    def wait_for(self, selector: str, text: str) -> None:
-        """Until such an element has the text in it."""
+    def see(self, selector: str, text: str) -> None:
+        """Wait for such an element with the text in it."""
         self._wait.until(
             lambda driver: any(text in one.text for one in driver.find_elements("css selector", selector)),
             f"no {text!r} in {selector}",
         )
 
-    def text(self, selector: str) -> str:
-        """What the first such element shows."""
-        return self._wait.until(
-            lambda driver: next((one.text for one in driver.find_elements("css selector", selector)), "")
-        )
-
-    def click(self, selector: str, text: str) -> None:
-        """Click such an element with this text, whenever there is one."""
+    def click(self, selector: str, text: str = "") -> None:
+        """Click such an element with this text, as soon as there is one."""
 
         def clicked(driver: webdriver.Chrome) -> bool:
             for one in driver.find_elements("css selector", selector):
-                if one.text == text:
+                if text in one.text:
                     one.click()
                     return True
             return False
 
-        self._wait.until(clicked)
+        self._wait.until(clicked, f"no {selector} to click")
 
-    def try_out(self, operation: str) -> None:
-        """Execute an operation of the API with the description's own example."""
-        self.find(f"#operations-Commands-{operation} .opblock-summary-control").click()
-        self.find(f"#operations-Commands-{operation} .btn.execute").click()
-        self.wait_for(f"#operations-Commands-{operation} .live-responses-table .response-col_status", "200")
+    def add_customer(self) -> str:
+        """Add a stuck customer; the SID of the Execution."""
+        self.see("#customers .active", "stuck")
+        before = {one.get_attribute("id") for one in self.items}
+        self.click("#new")
+        self._wait.until(lambda _: len(self.items) == len(before) + 1)
+        (sid,) = {one.get_attribute("id") for one in self.items} - before
+        assert sid
+        return sid
+
+    @property
+    def items(self) -> list[webdriver.remote.webelement.WebElement]:
+        return self.driver.find_elements("css selector", "#customers .item")
 
 
 @pytest.fixture
@@ -101,68 +94,86 @@ def page(api: Api, chromium: webdriver.Chrome) -> Page:
     return Page(chromium, api.url)
 
 
-@pytest.fixture
-def execution(api: Api) -> Execution:
-    """The Execution of the description's example, active again."""
-    executions = api.behind.studio.executions
-    before = executions.get("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b", "FNb34180fe8141086f0b56b3810cb2c44a")
-    executions.delete(before.flow_sid, before.sid)
-    return executions.add(before.flow_sid, before.sid, date_created=before.date_created)
+def test_customers_are_stuck(page: Page) -> None:
+    """It begins with a few customers, each with an address and an age of its own."""
+    page.see("#customers .active", "stuck for 3 days")
+    contacts = [one.text.split("\n")[0] for one in page.items]
+    assert 5 <= len(set(contacts)) == len(contacts) <= 8
 
 
-@pytest.mark.parametrize("way", ["HTTP", "Webhook"])
-def test_a_button_ends_an_execution(page: Page, execution: Execution, way: str) -> None:
-    """The table shows it ended, and the last request is shown with its answer, and a webhook's signature."""
-    page.wait_for(f"#{execution.sid} .active", "active")
-    page.click(f"#{execution.sid} button", way)
-    page.wait_for(f"#{execution.sid} .ended", "ended")
-    page.wait_for("#exchange", "200 application/json")
-    assert ("webhook-signature: v1," in page.text("#exchange")) == (way == "Webhook")
-    assert execution.status == "ended"
+@pytest.mark.parametrize("way", ["End", "Webhook"])
+def test_a_button_ends_an_execution(page: Page, way: str) -> None:
+    """The Execution ends; the request, its response, Twilio's part and the outcome event are beside it."""
+    sid = page.add_customer()
+    page.click(f"#{sid} button", way)
+    page.see(f"#{sid} .ended", "ended")
+    page.see("#last .good", "200")
+    page.see("#last .response", '"status": "ended"')
+    page.see("#last .twilio", f"{sid}  200")
+    page.see("#outcomes .sid", f"{sid} ended")
+    page.click("#last details summary")
+    page.see(
+        "#last .headers", "webhook-signature: v1," if way == "Webhook" else "content-type: application/json"
+    )
 
 
-def test_a_new_execution_appears(page: Page, api: Api) -> None:
-    """There is always another one to try with."""
-    before = len(page.driver.find_elements("css selector", "#executions tr"))
-    page.find("#new").click()
-    page.wait_for("#executions .active", "active")
-    assert len(page.driver.find_elements("css selector", "#executions tr")) == before + 1
-    assert len(api.behind.studio.executions) == before + 1
+def test_what_happens_elsewhere_appears(page: Page, api: Api) -> None:
+    """The page follows Twilio by itself."""
+    sid = page.add_customer()
+    (execution,) = [one for one in api.behind.studio.executions.all() if one.sid == sid]
+    api.behind.studio.executions.end(execution.flow_sid, sid)
+    page.see(f"#{sid} .ended", "ended")
 
 
-def test_what_happens_elsewhere_is_shown(page: Page, execution: Execution, api: Api) -> None:
-    """The table follows Twilio's side by itself."""
-    page.wait_for(f"#{execution.sid} .active", "active")
-    api.behind.studio.executions.end(execution.flow_sid, execution.sid)
-    page.wait_for(f"#{execution.sid} .ended", "ended")
+def test_a_source_shows_its_mapping(page: Page) -> None:
+    """A sample is accepted, queued and carried out; what was mapped and ignored, and why, is there."""
+    page.click("#source-ticketing button")
+    page.see("#source-ticketing .good", "202 accepted")
+    page.see("#source-ticketing .explained", '"contact": "+15005550107"')
+    page.see("#source-ticketing .explained", "`when`")
+    page.see("#source-ticketing .became", "conversation_ended: 1 ended, conversation_ended: 1 ended")
 
 
-def test_an_outcome_appears(page: Page, execution: Execution) -> None:
-    """What is ended from the page, or from anywhere else, is soon in the list of outcome events."""
-    page.find(f"#{execution.sid} button").click()
-    page.wait_for("#outcomes .ConversationEnded", "ConversationEnded")
-    page.wait_for("#outcomes .sid", f"{execution.sid} ended")
-
-
-def test_a_source_tells_what_became_of_its_event(page: Page) -> None:
-    """The sample of a source is taken, queued, and carried out; the list of sources follows."""
-    page.wait_for("#source-zendesk", "Send")
-    page.find("#source-zendesk button").click()
-    page.wait_for("#source-zendesk .payload", '"ticket_id": "48151"')
-    page.wait_for("#source-zendesk", "202 accepted")
-    page.wait_for("#source-zendesk .lines", "conversation_ended: ")
+def test_a_fault_is_switched_on_and_off(page: Page) -> None:
+    """While Twilio rejects the credentials, an Execution stays; then it ends."""
+    sid = page.add_customer()
+    page.click("#fault-rejected")
+    page.click(f"#{sid} button", "End")
+    page.see("#last .bad", "502")
+    page.click("#fault-rejected")
+    page.click(f"#{sid} button", "End")
+    page.see(f"#{sid} .ended", "ended")
 
 
 @pytest.mark.parametrize("operation", ["endConversation", "conversationEnded"])
-def test_the_api_can_be_tried(page: Page, execution: Execution, operation: str) -> None:
-    """From its own description, which names this server, and with a signature where one is needed."""
-    page.try_out(operation)
-    page.wait_for(f"#{execution.sid} .ended", "ended")
-    assert execution.status == "ended"
+def test_the_api_can_be_tried(page: Page, operation: str) -> None:
+    """On its own tab, with the description's example, which names this server, and a signature if needed."""
+    page.click("[data-tab=api]")
+    page.click(f"#operations-Commands-{operation} .opblock-summary-control")
+    page.click(f"#operations-Commands-{operation} .btn.execute")
+    page.see(f"#operations-Commands-{operation} .live-responses-table .response-col_status", "200")
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_it_fits(page: Page, width: int) -> None:
+    """No part of either tab is wider than the screen."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.see("#customers .active", "stuck")
+        for tab in ("try", "api"):
+            page.click(f"[data-tab={tab}]")
+            page.see(f"#{tab}", "webhook")
+            assert page.driver.execute_script("return document.documentElement.scrollWidth") == width
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_nothing_comes_from_elsewhere(page: Page, api: Api) -> None:
-    """All that the page loads is from this machine, and the browser has nothing to complain of."""
+    """All that the page loads is from this machine, and the browser logs no error."""
+    page.driver.get_log("browser")
+    page.click("[data-tab=api]")
+    page.see("#api", "/webhooks/{source}")
     loaded = page.driver.execute_script(
         "return performance.getEntriesByType('resource').map((one) => one.name)"
     )

@@ -4,14 +4,22 @@ import concurrent.futures
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks.sources import parse_webhook_secret
+from local import signing
+from local.gateway import event_of
+from local.page import Page
 from local.rie import Outcome
-from local.serve import endpoint
+from local.serve import endpoint, read_secret
+from local.stand_ins import stand_ins
 
 Call = Callable[..., http.client.HTTPResponse]
 
@@ -52,7 +60,7 @@ def call(function: Function) -> Iterator[Call]:
 
 
 def test_answer(function: Function, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    """A request comes to the function as an event, its answer comes back, and a line tells of both."""
+    """A request reaches the function as an event, its response comes back, and a line says both."""
     body = json.dumps({"executions": [{"sid": "FN1", "status": "ended"}]}).encode()
     answer = call("POST", "/conversations/end", body)
     assert (answer.status, answer.body, answer.headers["x-seen"]) == (200, body, "yes")
@@ -62,43 +70,24 @@ def test_answer(function: Function, call: Call, capsys: pytest.CaptureFixture[st
     assert line.endswith("FN1 ended")
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/conversations/end"), ("POST", "/elsewhere")])
-def test_not_found(function: Function, call: Call, method: str, path: str) -> None:
-    """What is no route never comes to the function: API Gateway says so itself."""
-    answer = call(method, path)
-    assert (answer.status, answer.body) == (404, b'{"message":"Not Found"}')
-    assert function.events == []
-
-
-@pytest.mark.parametrize("size", [6_291_456, 11_000_000])
-def test_too_large(function: Function, call: Call, size: int) -> None:
-    """What is more than Lambda or API Gateway takes never comes to the function."""
-    try:
-        answer = call("POST", "/conversations/end", b" " * size)
-    except (BrokenPipeError, ConnectionResetError):
-        # It was refused before all of it was sent, as it may be.
-        assert size > 10_485_760
-    else:
-        assert answer.status == 413
-    assert function.events == []
-
-
-def test_nonsense_length(function: Function, call: Call) -> None:
-    """A length that is no number is refused."""
-    headers = {"content-type": "application/json", "content-length": "many"}
-    assert call("POST", "/conversations/end", b"{}", headers).status == 400
-    assert function.events == []
-
-
-def test_chunked(function: Function, call: Call) -> None:
-    """A body of unknown length is refused, not misunderstood."""
-    headers = {"content-type": "application/json", "transfer-encoding": "chunked"}
-    assert call("POST", "/conversations/end", b"0\r\n\r\n", headers).status == 411
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/conversations/end", {}, 404),
+        ("POST", "/elsewhere", {}, 404),
+        ("POST", "/conversations/end", {"content-length": "many"}, 400),
+        ("POST", "/conversations/end", {"transfer-encoding": "chunked"}, 411),
+        ("POST", "/conversations/end", {"content-length": "11000000"}, 413),
+    ],
+)
+def test_refusals(function: Function, call: Call, method: str, path: str, headers: Any, status: int) -> None:
+    """What API Gateway or Lambda would not accept never reaches the function."""
+    assert call(method, path, b"", headers).status == status
     assert function.events == []
 
 
 def test_many_at_once(function: Function, call: Call) -> None:
-    """Requests are taken while others wait for the function."""
+    """Requests are accepted while others wait for the function."""
     together = threading.Barrier(4, timeout=5)
     answer = function.invoke
 
@@ -110,3 +99,47 @@ def test_many_at_once(function: Function, call: Call) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         statuses = pool.map(lambda _: call("POST", "/conversations/end", b"{}").status, range(4))
         assert list(statuses) == [200] * 4
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with stand_ins() as running:
+        yield Page(running)
+
+
+@pytest.mark.parametrize("name", signing.SECRET["sources"])
+def test_any_body_gets_its_senders_proof(page: Page, name: str) -> None:
+    """Whoever tries a source with curl needs no signature."""
+    body = b"EventType=task.completed" if name == "twilio-taskrouter" else b'{"a": 1}'
+    kind = "application/x-www-form-urlencoded" if body.startswith(b"E") else "application/json"
+    event = event_of("POST", f"/webhooks/{name}", [("content-type", kind)], body, "127.0.0.1")
+    assert event
+    page.prove(event)
+    secret = parse_webhook_secret(json.dumps(signing.SECRET))
+    assert secret.authenticate(to_http_request(event), time.time(), None).name == name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ('{"sources": []}', "sources"),
+    ],
+)
+def test_a_secret_that_cannot_be_used(tmp_path: Path, content: str | None, message: str) -> None:
+    """One line says which file, and why."""
+    path = tmp_path / "my.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=message) as left:
+        read_secret(path)
+    assert str(left.value).startswith(str(path))
+
+
+def test_a_secret_with_an_invalid_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named with the reason, and the others are served."""
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps({"sources": {"good": {}, "bad": {"preset": "none"}}}))
+    assert read_secret(path)["sources"].keys() == {"good", "bad"}
+    assert "bad is invalid: preset must be one of" in capsys.readouterr().out
