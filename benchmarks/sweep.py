@@ -31,7 +31,7 @@ class Case:
 
     Attributes:
         active: Executions in the Flow.
-        contacts: whose Executions are to be ended; none: a sweep ends all.
+        contacts: whose Executions are to be ended; none: a sweep ends at least the 1,000 oldest.
         processes: share the contacts; more than one contact come in batches of ten.
         with_sdk: whether the loop with Twilio's SDK does the same, which may take too long.
         context: bytes of each Execution's context.
@@ -65,6 +65,8 @@ class Case:
 
     def names(self) -> list[str]:
         """The contacts, from all over the list."""
+        if not self.contacts:
+            return [contact(number) for number in range(max(0, self.active - 1000), self.active)]
         step = self.active // (self.contacts + 1)
         return [contact(step * (number + 1)) for number in range(self.contacts)]
 
@@ -98,6 +100,7 @@ CASES = {
     "100 commands, 10,000 active, 10 processes, 10 requests at once": Case(
         10_000, 100, 10, max_concurrency=10
     ),
+    "sweep of 1,000 stuck": Case(1_000, 0, with_sdk=True, seconds=12),
     "sweep of 300,000 stuck, no latency": Case(300_000, 0, latency=None, memory=200),
     "batch of ten contacts, contexts of 20 kB": Case(3_000, 10, with_sdk=True, context=20_000, memory=250),
 }

@@ -556,25 +556,37 @@ def test_waiting_for_another_command_ends_in_time(process: Process, twilio: Twil
         assert first.result(5)
 
 
+def other_flow(process: Process, number: int) -> Process:
+    """Another account's Flow of so many Executions, for the same process."""
+    other = Process(Twilio(), process.clock)
+    other.listings = process.listings
+    other.twilio.seed(*range(NOW - 3600 - number, NOW - 3600))
+    return other
+
+
 @pytest.mark.parametrize(("limit", "value"), [("MAX_KEPT", 5000), ("MAX_FLOWS", 2)])
 def test_what_is_kept_is_bounded(
-    process: Process, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+    process: Process, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     """In Executions and in Flows; the most recently used stay."""
     monkeypatch.setattr(listing, limit, value)
-    others = []
-    for _ in range(3):
-        other = Process(Twilio(), clock)
-        other.listings = process.listings
-        other.twilio.seed(*range(NOW - 6000, NOW - 3600))
-        other.find(until=NOW)
-        others.append(other)
-        assert others[0].find(until=NOW)[1] == 0
-    assert [other.find(until=NOW)[1] > 0 for other in (others[0], others[2], others[1])] == [
-        False,
-        False,
-        True,
-    ]
+    flows = [other_flow(process, 2400) for _ in range(3)]
+    for flow in flows:
+        flow.find(until=NOW)
+        assert flows[0].find(until=NOW)[1] == 0
+    first, gone, last = flows
+    assert [flow.find(until=NOW)[1] > 0 for flow in (first, last, gone)] == [False, False, True]
+
+
+def test_a_flow_too_large_to_be_kept_leaves_the_others(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone is listed again each time."""
+    monkeypatch.setattr(listing, "MAX_KEPT", 3000)
+    small, large = other_flow(process, 2400), other_flow(process, 3001)
+    for flow in (small, large):
+        flow.find(until=NOW)
+    assert [flow.find(until=NOW)[1] > 0 for flow in (small, large)] == [False, True]
 
 
 def test_what_is_kept_is_small_and_has_no_address(process: Process, twilio: Twilio) -> None:

@@ -184,7 +184,8 @@ class Account:
                     failure = none.failure
                 is_slow = isinstance(none.failure, TwilioTimeout)
                 if getattr(none.failure, "too_large", False) or (is_slow and not repeat_slow):
-                    raise none.failure from None
+                    retries.append(entry)
+                    raise failure from None
             else:
                 if answer.status not in RETRIED:
                     return _accepted(answer)

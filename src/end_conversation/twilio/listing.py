@@ -230,6 +230,8 @@ class Listings:
             listing.done.set_exception(error)
             raise
         with self._lock:
+            if len(listing.executions) > MAX_KEPT and self._latest.get(key) is listing:
+                del self._latest[key]
             while len(self._latest) > MAX_FLOWS or self._number() > MAX_KEPT:
                 self._latest.popitem(last=False)
         listing.done.set_result(None)
