@@ -60,7 +60,7 @@ def test_samples_keep_out_of_each_others_way() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["sqs", "sqs-poison-message"])
+@pytest.mark.parametrize("name", ["sqs", "sqs-notification", "sqs-poison-message"])
 def test_message_digests(name: str) -> None:
     """SQS gives each message's body with its MD5 digest."""
     for record in EVENTS[name]["Records"]:
