@@ -1,7 +1,6 @@
 """What happens in a soak, as its threads write it down, and all output searched for canaries."""
 
 import json
-import re
 import threading
 import time
 from collections import Counter
@@ -10,10 +9,9 @@ from typing import Any
 
 from local.canaries import Canaries, without_told
 from local.rie import Outcome
-from tests.soak.workload import CANARY, TAG, Case
+from tests.soak.workload import CANARY, TAG
 
 MAX_LEAKS = 20
-"""How many finds are kept to be shown."""
 
 
 def tags(text: str) -> Iterator[str]:
@@ -25,15 +23,11 @@ class Record:
     """Safe for threads.
 
     Attributes:
-        sent_at: when each case was sent first, by its tag.
-        done_at: when the function had done it.
-        happened: how often what happened.
-        metrics: the sum of each metric, of those that are counts.
+        sent_at, done_at: when each case was sent first, and done, by its tag.
+        happened: how often what happened; metrics: the sum of each count.
         events: the outcome events.
         near: the near misses in the log, by the tag of the case.
-        searched: bytes that were searched.
-        canaries: credentials to search for, besides contacts and payloads.
-        leaks: where something was found that has no place there.
+        leaks: what was found in output that has no place there; canaries: credentials to search for.
     """
 
     def __init__(self) -> None:
@@ -43,28 +37,18 @@ class Record:
         self.metrics: Counter[str] = Counter()
         self.events: list[dict[str, Any]] = []
         self.near: dict[str, set[str]] = {}
-        self.searched = 0
         self.canaries = Canaries()
         self.leaks: list[str] = []
         self._lock = threading.Lock()
 
     def count(self, what: str, number: int = 1) -> None:
-        """Something happened."""
         with self._lock:
             self.happened[what] += number
 
-    def sent(self, case: Case) -> None:
-        """A case is about to be sent, for the first time or again."""
+    def sent(self, tag: str) -> None:
         with self._lock:
-            if case.tag in self.sent_at:
-                self.happened["sent twice"] += 1
-            self.sent_at.setdefault(case.tag, time.monotonic())
-
-    def delivered(self, records: Iterable[dict[str, Any]]) -> None:
-        """Messages come out of the queue."""
-        for record in records:
-            is_first = record["attributes"]["ApproximateReceiveCount"] == "1"
-            self.count("delivered" if is_first else "delivered again")
+            self.happened["sent again"] += tag in self.sent_at
+            self.sent_at.setdefault(tag, time.monotonic())
 
     def done(self, texts: Iterable[str]) -> None:
         """The function says that it has done these."""
@@ -74,12 +58,11 @@ class Record:
                     self.done_at.setdefault(tag, time.monotonic())
 
     def watch(self, outcome: Outcome) -> None:
-        """An invocation is over: add its metrics, and search all its output."""
+        """Add an invocation's metrics and log lines, and search all its output."""
         self.search("an answer", json.dumps(outcome.answer, ensure_ascii=False))
         for line in outcome.lines:
             self.search("a log line", without_told(line))
         with self._lock:
-            self.happened["invocations"] += 1
             for line in outcome.logs:
                 fields = _fields(line)
                 self.happened[f"log {fields['message']}"] += 1
@@ -90,18 +73,14 @@ class Record:
                         self.metrics[metric["Name"]] += int(sum(document[metric["Name"]]))
 
     def published(self, event: dict[str, Any]) -> None:
-        """An outcome event came out."""
         self.search("an outcome event", json.dumps(event))
         self.events.append(event)
 
     def search(self, where: str, text: str) -> None:
-        """Search for what was planted."""
         contact = CANARY.search(text)
         found = contact[0] if contact else self.canaries.find(text)
-        with self._lock:
-            self.searched += len(text.encode())
-            if found and len(self.leaks) < MAX_LEAKS:
-                self.leaks.append(f"{found} in {where}: {re.sub(chr(10), ' ', text[:500])}")
+        if found and len(self.leaks) < MAX_LEAKS:
+            self.leaks.append(f"{found} in {where}: {text[:500]}")
 
 
 def _fields(line: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from benchmarks.tables import table
 from tests.soak.faults import Phase
 from tests.soak.record import Record, tags
-from tests.soak.workload import Case, Outcome, Workload
+from tests.soak.workload import Case, Workload
 
 MAX_SHOWN = 5
-"""How many of those that broke a promise are shown."""
+"""Pieces of evidence that are shown for a broken promise."""
 
-_NO_COMMAND = "invalid_request"
+STUCK = "no success while the customer is still stuck"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class End:
 
     Attributes:
         dead_letters: the tag of each message in the dead-letter queue, or its text where it has none.
-        unpublished: the bodies of the calls of PutEvents that EventBridge refused.
+        unpublished: the requests of PutEvents that EventBridge refused.
         left: messages that are still in the queue.
         requests: how many requests Twilio got.
         foreign: those of them with another account's credentials than the Flow's.
@@ -39,112 +38,80 @@ class End:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Promise:
-    """What must hold, and the evidence against it."""
-
-    text: str
-    broken_by: Sequence[str] = ()
-
-    def __str__(self) -> str:
-        if not self.broken_by:
-            return f"kept    {self.text}"
-        shown = "".join(f"\n          {evidence}" for evidence in self.broken_by[:MAX_SHOWN])
-        return f"BROKEN  {self.text}: {len(self.broken_by)}{shown}"
-
-
 class Report:
-    """What came of a soak.
-
-    Attributes:
-        lost: cases that are neither done nor set aside.
-        stuck: cases that count as a success while their customer is stuck, and nothing says so.
-    """
+    """What came of a soak; `promises` has the evidence against each promise, none if it was kept."""
 
     def __init__(self, workload: Workload, record: Record, phases: Sequence[Phase], end: End) -> None:
-        self._workload = workload
-        self._record = record
-        self._phases = phases
-        self._end = end
+        self._record, self._end, self._cases = record, end, workload.cases
         self._events: dict[str, list[dict[str, Any]]] = {}
         for event in record.events:
             self._events.setdefault(event["detail"].get("conversation_id", ""), []).append(event)
-        unpublished = {tag for body in end.unpublished for tag in tags(body)}
-        silent = [case for case in workload.cases if self._is_silent(case)]
-        self.unpublished = [case.tag for case in silent if case.tag in unpublished]
-        self.unreported = [case.tag for case in silent if case.tag not in unpublished]
-        poison = {case.tag for case in self._of("dead-lettered")}
-        self.wrongly_dead_lettered = sorted(set(end.dead_letters) - poison)
-        self.stuck = [case.tag for case in workload.cases if self._is_stuck(case)]
-        successes = (case for case in workload.cases if case.outcome in {"ended", "nothing", "dry run"})
-        self.lost = [case.tag for case in successes if case.tag not in record.done_at]
-        self.lost += sorted(poison - set(end.dead_letters))
-        self.wrongly_ended = [one.sid for one in workload.survivors if one.status != "active"]
+        dead, poison = (
+            set(end.dead_letters),
+            {one.tag for one in self._cases if one.outcome == "dead-lettered"},
+        )
+        wanted = {one.tag for one in self._cases if one.outcome in {"ended", "nothing", "dry run"}}
+        self._refused = {tag for request in end.unpublished for tag in tags(request)}
+        self._silent = {case.tag for case in self._cases if self._is_silent(case)}
+        self._near = [case for case in self._cases if case.near]
+        self.promises: dict[str, Sequence[str]] = {
+            "nothing is lost: every command is done, or set aside": sorted(
+                wanted - record.done_at.keys() | poison - dead
+            ),
+            STUCK: [case.tag for case in self._cases if self._is_stuck(case)],
+            "nothing is ended that goes on": [
+                one.sid for one in workload.survivors if one.status != "active"
+            ],
+            "no account's credentials are used for another account": end.foreign,
+            "every command has its outcome event, where EventBridge accepts it": sorted(
+                self._silent - self._refused
+            ),
+            "no outcome event is wrong": list(self._wrong_events()),
+            "only what can never succeed is in the dead-letter queue": sorted(dead - poison),
+            "the queue is empty in time": [f"{end.left} messages"] if end.left else [],
+            "no credential, contact or payload is in any output": record.leaks,
+            "everything that was to go wrong went wrong": [
+                f"{phase.name}: no {phase.evidence}"
+                for phase in phases
+                if not record.happened[phase.evidence]
+            ],
+        }
 
     @property
-    def is_good(self) -> bool:
-        """Whether all promises were kept."""
-        return not any(promise.broken_by for promise in self.promises())
+    def broken(self) -> set[str]:
+        """The promises that were not kept."""
+        return {promise for promise, evidence in self.promises.items() if evidence}
 
-    def promises(self) -> Iterator[Promise]:
-        """Everything that must hold."""
-        yield Promise("nothing is lost: every command is done, or set aside", self.lost)
-        yield Promise("no success while the customer is still stuck", self.stuck)
-        yield Promise("nothing is ended that goes on", self.wrongly_ended)
-        yield Promise("no account's credentials are used for another account", self._end.foreign)
-        yield Promise("every command has its outcome event, where EventBridge accepts it", self.unreported)
-        yield Promise("no outcome event is wrong", list(self._wrong_events()))
-        yield Promise("only what can never succeed is in the dead-letter queue", self.wrongly_dead_lettered)
-        yield Promise("the queue is empty in time", [f"{self._end.left} messages"] if self._end.left else ())
-        yield Promise("no credential, contact or payload is in any output", self._record.leaks)
-        yield Promise(
-            "everything that was to go wrong went wrong",
-            [
-                f"{phase.name}: no {evidence}"
-                for phase in self._phases
-                for evidence in phase.evidence
-                if not self._record.happened[evidence]
-            ],
-        )
-
-    def tables(self) -> str:
-        """Everything counted and measured."""
-        counts = Counter(self._record.happened)
-        counts.update({f"metric {name}": number for name, number in self._record.metrics.items()})
-        happened = table(["event", "times"], [[name, f"{counts[name]:,}"] for name in sorted(counts)])
-        return f"{self._totals()}\n\n{happened}"
-
-    def _totals(self) -> str:
-        record, end, cases = self._record, self._end, self._workload.cases
-        near = [case for case in cases if case.near]
-        numbers = {
-            "commands": len(cases),
-            "sent, some of them twice": len(record.sent_at) + record.happened["sent twice"],
-            "delivered by the queue": record.happened["delivered"] + record.happened["delivered again"],
-            "Executions ended": sum(one.status == "ended" for case in cases for one in case.targets),
-            "found already ended": record.metrics["ExecutionsAlreadyEnded"],
-            "lost": len(self.lost),
-            "successes with the customer still stuck": len(self.stuck),
-            "wrongly ended": len(self.wrongly_ended),
-            "Executions that had to survive": len(self._workload.survivors),
-            "near misses": len(near),
-            "near misses told as such": sum(self._is_near_told(case) for case in near),
+    def __str__(self) -> str:
+        """Everything counted and measured, and each promise."""
+        record, end = self._record, self._end
+        done, sent = record.done_at, record.sent_at
+        seconds = [done[case.tag] - sent[case.tag] for case in self._cases if case.tag in done] or [0.0]
+        cuts = statistics.quantiles([*seconds, seconds[0]], n=100, method="inclusive")
+        rows: dict[str, Any] = {
+            "commands": len(self._cases),
+            "Executions ended": sum(one.status == "ended" for case in self._cases for one in case.targets),
+            "lost": len(self.promises["nothing is lost: every command is done, or set aside"]),
+            "wrongly ended": len(self.promises["nothing is ended that goes on"]),
+            "successes with the customer still stuck": len(self.promises[STUCK]),
+            "near misses": len(self._near),
+            "near misses told as such": sum(self._is_near_told(case) for case in self._near),
             "dead-lettered": len(set(end.dead_letters)),
-            "dead-lettered wrongly": len(self.wrongly_dead_lettered),
             "outcome events": len(record.events),
-            "commands whose event EventBridge refused": len(self.unpublished),
-            "commands without an event": len(self.unreported),
-            "leaks": len(record.leaks),
+            "commands whose event EventBridge refused": len(self._silent & self._refused),
+            "requests to Twilio per command": f"{end.requests / len(self._cases):.2f}",
+            "seconds from sending to done: median, p99, longest": " ".join(
+                f"{one:.1f}" for one in (cuts[49], cuts[98], max(seconds))
+            ),
+            "seconds in all": f"{end.seconds:.0f}",
+            **{name: number for name, number in sorted(record.happened.items()) if number},
+            **{f"metric {name}": number for name, number in sorted(record.metrics.items())},
         }
-        rows = [(name, f"{number:,}") for name, number in numbers.items()]
-        rows.append(("requests to Twilio per command", f"{end.requests / len(cases):.2f}"))
-        rows += [(f"seconds from sending to done, {name}", f"{s:.2f}") for name, s in self._latencies()]
-        rows.append(("output searched", f"{record.searched / 1e6:.1f} MB"))
-        rows.append(("duration", f"{end.seconds:.0f} s"))
-        return table(["in all", ""], rows)
-
-    def _of(self, outcome: Outcome) -> Iterator[Case]:
-        return (case for case in self._workload.cases if case.outcome == outcome)
+        lines = [table(["", ""], [(name, str(value)) for name, value in rows.items()]), ""]
+        for promise, evidence in self.promises.items():
+            lines.append(f"BROKEN  {promise}: {len(evidence)}" if evidence else f"kept    {promise}")
+            lines += [f"          {each}" for each in evidence[:MAX_SHOWN]]
+        return "\n".join(lines)
 
     def _is_stuck(self, case: Case) -> bool:
         """Whether it is a success while the customer has an active Execution, and nothing says so."""
@@ -157,34 +124,25 @@ class Report:
         return case.near <= self._record.near.get(case.tag, set())
 
     def _is_silent(self, case: Case) -> bool:
-        """Whether no event has the outcome of a case that must have one."""
-        if case.event is None or case.code == _NO_COMMAND:
+        """Whether no event has the outcome of a case that must have one; that of no command has no tag."""
+        if case.event is None or case.code == "invalid_request":
             return False
         return not any(_is_right(event, case) for event in self._events.get(case.tag, ()))
 
     def _wrong_events(self) -> Iterator[str]:
-        cases = {case.tag: case for case in self._workload.cases}
-        ended = {one.sid for case in cases.values() for one in case.targets}
-        ended |= {case.command.get("execution_sid", "") for case in self._of("ended")}
+        cases = {case.tag: case for case in self._cases}
+        ended = {one.sid for case in self._cases for one in case.targets}
+        ended |= {case.command.get("execution_sid", "") for case in self._cases if case.outcome == "ended"}
         for event in self._record.events:
             detail = event["detail"]
             case = cases.get(detail.get("conversation_id", ""))
             sids = {one["sid"] for one in detail.get("executions", ())}
             if (case and case.event is None) or not sids <= ended:
                 yield json.dumps(event)
-        # Of what is no command, an event has nothing but the code.
-        number = sum(case.code == _NO_COMMAND for case in cases.values())
-        nameless = sum(event["detail"].get("code") == _NO_COMMAND for event in self._events.get("", ()))
-        if number > nameless + self._record.metrics["OutcomesNotPublished"]:
-            yield f"{number} invalid commands, {nameless} events"
-
-    def _latencies(self) -> list[tuple[str, float]]:
-        done, sent = self._record.done_at, self._record.sent_at
-        values = [done[case.tag] - sent[case.tag] for case in self._of("ended") if case.tag in done]
-        if len(values) < 2:
-            return []
-        cuts = statistics.quantiles(values, n=100, method="inclusive")
-        return [("p50", cuts[49]), ("p90", cuts[89]), ("p99", cuts[98]), ("longest", max(values))]
+        invalid = sum(case.code == "invalid_request" for case in self._cases)
+        told = sum(event["detail"].get("code") == "invalid_request" for event in self._events.get("", ()))
+        if invalid > told + self._record.metrics["OutcomesNotPublished"]:
+            yield f"{invalid} invalid commands, {told} events"
 
 
 def _is_right(event: dict[str, Any], case: Case) -> bool:
@@ -194,9 +152,7 @@ def _is_right(event: dict[str, Any], case: Case) -> bool:
         return False
     if any(detail.get(name) != command.get(name) for name in ("flow_sid", "account_sid")):
         return False
-    if case.code is not None:
-        return True
-    sids = {one["sid"] for one in detail["executions"]}
-    if sid := command.get("execution_sid"):
-        return sids == {sid}
+    sids, sid = {one["sid"] for one in detail.get("executions", ())}, command.get("execution_sid")
+    if case.code is not None or sid is not None:
+        return case.code is not None or sids == {sid}
     return case.outcome == "ended" or (not sids and case.near <= set(detail.get("near", ())))

@@ -4,8 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import Any
 
 from local import signing
 from local.aws import Aws
@@ -13,12 +12,12 @@ from local.poller import polling
 from local.rie import HANDLER
 from local.stand_ins import WEBHOOK_SECRET_ID, StandIns
 from local.studio import Studio
-from tests.soak.faults import PUT_EVENTS, Schedule
+from tests.soak.faults import Schedule
 from tests.soak.record import Record, tags
 from tests.soak.report import End, Report
 from tests.soak.senders import SECRET, Senders
-from tests.soak.stack import AsyncInvocations, Pace, Sandbox, Worker, default, deploy, running
-from tests.soak.workload import Case, Workload
+from tests.soak.stack import AsyncInvocations, Pace, Sandbox, Worker, default, deploy
+from tests.soak.workload import Workload
 
 BACKLOG = 250
 """Messages that may wait before no more are sent: moto's queues get slow when they are long."""
@@ -27,68 +26,56 @@ POLL = 0.2
 """Seconds between two looks at the queue."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How large a soak is.
-
-    Attributes:
-        commands: how many there are.
-        processes: how many of them work on the queue at once.
-        seed: of all random numbers.
-        pace: how fast time runs.
-        phases: the names of the phases; by default all of them.
-        handler: the function's handler.
-        environment: more environment variables of the function.
-    """
-
-    commands: int
-    processes: int
-    seed: int = 1
-    pace: Pace = field(default_factory=Pace)
-    phases: tuple[str, ...] | None = None
-    handler: str = HANDLER
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def soak(plan: Plan, tell: Callable[[str], None]) -> Report:
+def soak(
+    commands: int,
+    processes: int,
+    *,
+    tell: Callable[[str], None],
+    seed: int = 1,
+    pace: Pace | None = None,
+    names: tuple[str, ...] | None = None,
+    handler: str = HANDLER,
+    environment: Mapping[str, str] | None = None,
+) -> Report:
     """Run one.
 
     Args:
-        plan: how large.
+        commands: how many there are.
+        processes: how many of them work on the queue at once.
         tell: learns how far it is.
+        seed: of all random numbers.
+        pace: how fast time runs.
+        names: of the phases; by default all of them.
+        handler: of the processes that work on the queue.
+        environment: more environment variables of the function.
     """
-    began = time.monotonic()
-    draw = random.Random(plan.seed)  # noqa: S311 -- repeatable, not secret
-    record = Record()
+    began, draw, record, pace = time.monotonic(), random.Random(seed), Record(), pace or Pace()  # noqa: S311 -- repeatable, not secret
     with ExitStack() as resources:
-        studio = resources.enter_context(Studio(credentials=(), seed=plan.seed, paging="offset"))
-        ready = deploy(studio, resources.enter_context(Aws()), plan.pace)
-        workload = Workload(studio, plan.commands, draw)
+        studio = resources.enter_context(Studio(credentials=(), seed=seed, paging="offset"))
+        ready = deploy(studio, resources.enter_context(Aws()), pace)
+        workload = Workload(studio, commands, draw)
         sandboxes: list[Sandbox] = []
-        schedule = Schedule(ready, sandboxes, record, plan.pace, draw)
+        schedule = Schedule(ready, sandboxes, record, pace, draw)
+        phases = [one for one in schedule.phases() if names is None or one.name in names]
         ready.aws.put_secret(WEBHOOK_SECRET_ID, SECRET)
         record.canaries.plant_key(signing.KEY)
-        environment = {
+        of_function = {
             **ready.environment,
             "TWILIO_SECRET_MAX_AGE_SECONDS": "2",
             "ALLOWED_FLOW_SIDS": ",".join(workload.allowed),
             "OUTCOME_EVENT_BUS": default("EventBusName"),
-            **plan.environment,
+            **(environment or {}),
         }
-        # Those that work on the queue, one that answers callers, and one that is invoked asynchronously.
-        workers = [
-            Worker(environment, handler=plan.handler, timeout=plan.pace.timeout)
-            for _ in range(plan.processes)
-        ]
-        api, invoked = (Sandbox(environment, timeout=plan.pace.timeout) for _ in range(2))
+        workers = [Worker(of_function, handler=handler, timeout=pace.timeout) for _ in range(processes)]
+        # One answers callers, and one is invoked asynchronously.
+        api, invoked = (Sandbox(of_function, timeout=pace.timeout) for _ in range(2))
         sandboxes += [resources.enter_context(one) for one in (*workers, api, invoked)]
-        invocations = AsyncInvocations(invoked, record, plan.pace)
+        invocations = AsyncInvocations(invoked, record, pace)
         senders = Senders(ready, api, invocations, record, draw)
-        phases = [one for one in schedule.phases() if plan.phases is None or one.name in plan.phases]
 
         def say(what: str) -> None:
             tell(
-                f"{time.monotonic() - began:4.0f} s  {len(record.sent_at):6,} of {plan.commands:,} sent"
+                f"{time.monotonic() - began:4.0f} s  {len(record.sent_at):6,} of {commands:,} sent"
                 f"  {len(record.done_at):6,} done  {_waiting(ready):5,} in the queue   {what}"
             )
 
@@ -97,28 +84,28 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Report:
             for worker in workers:
                 worker.record, worker.draw = record, draw
                 work.enter_context(polling(ready, worker, lambda _: None))
-            with running(invocations):
-                for phase, cases in zip(phases, _portions(workload.cases, len(phases)), strict=True):
+            with invocations.running():
+                for number, phase in enumerate(phases):
                     with phase.trouble():
                         over = time.monotonic() + phase.seconds
-                        senders.send(cases, phase.seconds)
+                        first, last = (commands * each // len(phases) for each in (number, number + 1))
+                        senders.send(workload.cases[first:last], phase.seconds)
                         time.sleep(max(0.0, over - time.monotonic()))
                     say(phase.name)
                     _collect(ready, record)
                     while _waiting(ready) > BACKLOG:
                         time.sleep(POLL)
-                senders.finish(plan.pace.patience)
+                senders.finish(pace.patience)
             invocations.redrive()
-            give_up = time.monotonic() + plan.pace.patience
+            give_up = time.monotonic() + pace.patience
             while (left := _waiting(ready)) and time.monotonic() < give_up:
                 time.sleep(POLL)
             say("done")
         for sandbox in sandboxes:
             record.search("the emulator's log", sandbox.emulator_log())
         _collect(ready, record)
-        for request in studio.requests:
-            record.count("Twilio: 401", request.status == 401)
-        calls = [call for call in ready.aws.calls if call.operation == PUT_EVENTS and call.answer is None]
+        record.count("Twilio: 401", sum(request.status == 401 for request in studio.requests))
+        calls = [call for call in ready.aws.calls if call.operation == "PutEvents" and call.answer is None]
         end = End(
             dead_letters=[next(tags(text), text[:200]) for text in _take(ready, ready.dead_letter_queue_url)],
             unpublished=[str(call.request) for call in calls],
@@ -133,7 +120,7 @@ def soak(plan: Plan, tell: Callable[[str], None]) -> Report:
 def _waiting(ready: StandIns) -> int:
     """How many messages are in the queue."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    sqs = ready.aws.client("sqs")
+    sqs: Any = ready.aws.client("sqs")
     found = sqs.get_queue_attributes(QueueUrl=ready.queue_url, AttributeNames=names)
     return sum(int(found["Attributes"][name]) for name in names)
 
@@ -150,9 +137,3 @@ def _take(ready: StandIns, url: str) -> Iterator[str]:
         for message in messages:
             yield message["Body"]
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-
-
-def _portions(cases: list[Case], number: int) -> list[list[Case]]:
-    size, rest = divmod(len(cases), number)
-    bounds = [size * each + min(each, rest) for each in range(number + 1)]
-    return [cases[first:last] for first, last in pairwise(bounds)]

@@ -4,16 +4,16 @@ import contextlib
 import http.client
 import json
 import os
-import queue
 import random
 import signal
 import threading
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # it brings none
@@ -26,20 +26,16 @@ from tests.soak.record import Record
 from tests.soak.workload import Case
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
-
 DUPLICATES = 0.01
 """The share of messages that are delivered again although they are done: SQS delivers at least once."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast time runs: what takes hours in AWS is over in minutes.
+    """How fast time runs, in seconds and deliveries: what takes hours in AWS is over in minutes.
 
-    Attributes:
-        timeout: seconds that an invocation may take; the template's function has 30.
-        visibility: seconds after which SQS delivers a message again that nobody deleted; there 180.
-        receives: deliveries after which SQS gives a message up; there 100.
-        phase: seconds that each thing goes wrong, at least.
+    The template's function has a timeout of 30, its queue a visibility of 180 and 100 receives. A phase is
+    how long each thing goes wrong.
     """
 
     timeout: int = 5
@@ -60,7 +56,6 @@ class Pace:
 
 @cache
 def template() -> dict[str, Any]:
-    """The content of template.yaml."""
     parsed: dict[str, Any] = yaml_parse(TEMPLATE.read_text())
     return parsed
 
@@ -75,16 +70,19 @@ def deploy(studio: Studio, aws: Aws, pace: Pace) -> StandIns:
     content = deepcopy(template())
     del content["Transform"]
     kinds = ("AWS::Events::Rule", "AWS::SQS::Queue")
-    resources = {name: each for name, each in content["Resources"].items() if each["Type"] in kinds}
-    properties = resources["Queue"]["Properties"]
+    content["Resources"] = {
+        name: each for name, each in content["Resources"].items() if each["Type"] in kinds
+    }
+    content["Outputs"] = {
+        name: each
+        for name, each in content["Outputs"].items()
+        if each["Value"].get("Ref") in content["Resources"]
+    }
+    properties = content["Resources"]["Queue"]["Properties"]
     properties["VisibilityTimeout"] = pace.visibility
     properties["RedrivePolicy"]["maxReceiveCount"] = pace.receives
-    outputs = {
-        name: output for name, output in content["Outputs"].items() if output["Value"].get("Ref") in resources
-    }
-    body = json.dumps(content | {"Resources": resources, "Outputs": outputs})
     cloudformation, sqs, events = (aws.client(name) for name in ("cloudformation", "sqs", "events"))
-    cloudformation.create_stack(StackName="soak", TemplateBody=body)
+    cloudformation.create_stack(StackName="soak", TemplateBody=json.dumps(content))
     (stack,) = cloudformation.describe_stacks(StackName="soak")["Stacks"]
     urls = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     bus = {"EventBusName": default("EventBusName")}
@@ -135,7 +133,9 @@ class Worker(Sandbox):
     def invoke(self, event: Any) -> Outcome:
         """Invoke the function with a batch."""
         records = event["Records"]
-        self.record.delivered(records)
+        for one in records:
+            is_first = one["attributes"]["ApproximateReceiveCount"] == "1"
+            self.record.count("delivered" if is_first else "delivered again")
         outcome = super().invoke(event)
         self.record.watch(outcome)
         try:
@@ -149,58 +149,54 @@ class Worker(Sandbox):
         return Outcome({"batchItemFailures": [{"itemIdentifier": each} for each in sorted(failed)]}, [])
 
 
-@dataclass
 class AsyncInvocations:
-    """Asynchronous invocations: Lambda retries twice with the same payload, then an operator does, by hand.
+    """Asynchronous invocations: Lambda retries with the same payload; then an operator does, by hand.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
     """
 
-    sandbox: Sandbox
-    record: Record
-    pace: Pace
-    waiting: "queue.Queue[Case | None]" = field(default_factory=queue.Queue)
-    late: list[tuple[Case, Any]] = field(default_factory=list)
+    def __init__(self, sandbox: Sandbox, record: Record, pace: Pace) -> None:
+        self.waiting: Queue[Case | None] = Queue()
+        self._sandbox, self._record, self._pause = sandbox, record, pace.visibility / 10
+        self._failed: list[tuple[Case, Any]] = []
 
-    def run(self) -> None:
-        """Work until None comes."""
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Work on those that are waiting; at the end, all have been tried."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.waiting.put(None)
+            thread.join()
+
+    def redrive(self) -> None:
+        """Invoke the function with the records of what failed, when all is well again."""
+        for case, failure_record in self._failed:
+            self._record.count("failure records redriven")
+            while not self._is_done(case, failure_record):
+                threading.Event().wait(self._pause)
+
+    def _run(self) -> None:
+        function = template()["Resources"]["EndConversationFunction"]["Properties"]
         while (case := self.waiting.get()) is not None:
             now = datetime.now(UTC).isoformat()
             event = {"detail-type": "EndConversation", "time": now, "detail": case.command}
-            attempts = template()["Resources"]["EndConversationFunction"]["Properties"]["EventInvokeConfig"]
-            for attempt in range(1 + attempts["MaximumRetryAttempts"]):
+            for attempt in range(1 + function["EventInvokeConfig"]["MaximumRetryAttempts"]):
                 if attempt:
-                    self.record.count("asynchronous invocations retried")
-                    threading.Event().wait(self.pace.visibility / 10)
+                    self._record.count("asynchronous invocations retried")
+                    threading.Event().wait(self._pause)
                 if self._is_done(case, event):
                     break
             else:
-                context = {"functionArn": "arn:aws:lambda:…", "condition": "RetriesExhausted"}
+                context = {"functionArn": "arn:aws:lambda:...", "condition": "RetriesExhausted"}
                 failed = {"timestamp": datetime.now(UTC).isoformat(), "requestContext": context}
-                self.late.append((case, failed | {"requestPayload": event}))
-
-    def redrive(self) -> None:
-        """Invoke the function with the records of what failed, as an operator does when all is well again."""
-        for case, failure_record in self.late:
-            self.record.count("failure records redriven")
-            while not self._is_done(case, failure_record):
-                threading.Event().wait(self.pace.visibility / 10)
+                self._failed.append((case, failed | {"requestPayload": event}))
 
     def _is_done(self, case: Case, event: Any) -> bool:
-        outcome = self.sandbox.invoke(event)
-        self.record.watch(outcome)
+        outcome = self._sandbox.invoke(event)
+        self._record.watch(outcome)
         if outcome.error is None:
-            self.record.done([case.text])
+            self._record.done([case.text])
         return outcome.error is None
-
-
-@contextlib.contextmanager
-def running(invocations: AsyncInvocations) -> Iterator[None]:
-    """Work on asynchronous invocations; at the end, all of them are done."""
-    thread = threading.Thread(target=invocations.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        invocations.waiting.put(None)
-        thread.join()

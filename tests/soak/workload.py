@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from local.studio import ACCOUNT_SID, Execution, Executions, Studio
 from local.studio.executions import AlreadyEndedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1?500555\d{4}(?!\d)")
 """Recognizes every contact, and every field that is nobody's business."""
@@ -31,26 +28,19 @@ LARGE_FLOW_SIZE = 1200
 """Conversations that go on in one Flow: more than a page of Twilio's."""
 
 CASES_PER_FLOW, MAX_FLOWS = 25, 1000
-"""Commands about one Flow, which bounds what listing its active Executions costs, up to so many Flows."""
-
+Outcome = Literal["ended", "nothing", "dry run", "dead-lettered", "ignored"]
 Way = Literal["rule", "queue", "http", "source", "invoke"]
 """Through EventBridge and the queue, as a message, by HTTP with `Prefer: respond-async`, as the webhook of a
 source, or as an event that a rule sends straight to the function."""
 
 WAYS: tuple[Way, ...] = ("rule", "http", "rule", "source", "queue", "invoke")
-"""The ways of commands that may come any way, in turns."""
-
 ACCOUNTS = (ACCOUNT_SID, *(f"AC{number:032x}" for number in range(1, 5)))
 """The default account and the others; Twilio takes no credentials of the last one."""
 
 REVOKED = ACCOUNTS[-1]
-NO_ACCOUNT = "AC" + "f0" * 16
-"""An account without a secret."""
-
+ACCOUNT_WITHOUT_SECRET = "AC" + "f0" * 16
 FOREIGN_FLOW = "FW" + "f0" * 16
 """A Flow that the function may not work on."""
-
-Outcome = Literal["ended", "nothing", "dry run", "dead-lettered", "ignored"]
 
 
 class ConflictingExecutions(Executions):
@@ -61,7 +51,6 @@ class ConflictingExecutions(Executions):
         self.conflicting: set[str] = set()
 
     def end(self, flow_sid: str, sid: str) -> Execution:
-        """End an Execution, unless it conflicts."""
         if sid in self.conflicting:
             raise AlreadyEndedError(sid)
         return super().end(flow_sid, sid)
@@ -74,12 +63,11 @@ class Case:
     Attributes:
         tag: names it, wherever it turns up.
         body: the command, or a text that is none and goes to the queue directly.
-        outcome: what has to come of it: its Executions are ended, there is nothing to end, it only says what
-            it would end, its message is dead-lettered, or it never reaches the function.
+        outcome: its Executions are ended, there is nothing to end, it only says what it would end, its
+            message is dead-lettered, or it never reaches the function.
         targets: the Executions that it has to end.
-        code: why it is dead-lettered; None if the function has no reason to, but SQS gives it up.
+        code: why it is dead-lettered; None if SQS gives it up.
         near: the near misses that have to be told, if there is nothing to end.
-        way: how it is sent.
         repeatable: whether its sender may send it again, with another trigger time.
     """
 
@@ -101,23 +89,16 @@ class Case:
 
     @property
     def command(self) -> dict[str, Any]:
-        """The body's fields, if it has any."""
         return self.body if isinstance(self.body, dict) else {}
 
     @property
     def text(self) -> str:
-        """The body as it is sent."""
         return self.body if isinstance(self.body, str) else json.dumps(self.body)
 
 
 @dataclass
 class Workload:
-    """Makes the cases, and the Executions in Twilio that they need.
-
-    Attributes:
-        survivors: the Executions that no command may end.
-        allowed: the Flows that the function may work on.
-    """
+    """Makes the cases, the Executions that they need, and those that no command may end: the survivors."""
 
     studio: Studio
     count: int
@@ -126,17 +107,15 @@ class Workload:
     survivors: list[Execution] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Make the Flows and all cases."""
         self._now = datetime.now(UTC)
         self._contacts = 0
         self.studio.executions = self._executions = ConflictingExecutions()
-        flows = len(ACCOUNTS) + min(MAX_FLOWS, self.count // CASES_PER_FLOW)
-        self.allowed = [f"FW{number:032x}" for number in range(1, 1 + flows)]
+        number_of_flows = len(ACCOUNTS) + min(MAX_FLOWS, self.count // CASES_PER_FLOW)
+        self.allowed = [f"FW{number:032x}" for number in range(1, 1 + number_of_flows)]
         for flow_sid, account in zip((*self.allowed, FOREIGN_FLOW), cycle(ACCOUNTS), strict=False):
             self._executions.add_flow(flow_sid, account)
-        of_revoked = {one for one in self.allowed if self._executions.account_of(one) == REVOKED}
-        self._of_revoked = min(of_revoked)
-        self._flows = [one for one in self.allowed if one not in of_revoked]
+        self._of_revoked, *more = (one for one in self.allowed if self._account_of(one) == REVOKED)
+        self._flows = [one for one in self.allowed if one not in {self._of_revoked, *more}]
         self._large_flow = self._flows[0]
         for number in range(min(LARGE_FLOW_SIZE, 20 * self.count)):
             self._spare(self._large_flow, f"client:canary-large-{number}", 1 + number // 3 / 3600)
@@ -144,7 +123,7 @@ class Workload:
 
     def _make(self) -> None:
         """All cases: first those that SQS has to give up, since that takes longest."""
-        kinds: dict[Callable[[], None], int] = {
+        kinds = {
             self._execution: 40,
             self._contact: 14,
             self._contact_twice: 6,
@@ -160,9 +139,8 @@ class Workload:
             self._unknown: 2,
             self._foreign_flow: 2,
         }
-        given_up = cycle([self._conflicting, self._of_revoked_account, self._of_no_account])
-        for _ in range(min(MAX_GIVEN_UP, round(self.count / 100))):
-            next(given_up)()
+        for number in range(min(MAX_GIVEN_UP, round(self.count / 100))):
+            self._given_up(number % 3)
         first = len(self.cases)
         for make in kinds:
             make()
@@ -172,7 +150,7 @@ class Workload:
             self._execution()
         rest = self.cases[first:]
         self.draw.shuffle(rest)
-        # Each outcome and each way evenly over the time, so that whatever goes wrong meets some.
+        # Poison and ways evenly over the time, so that whatever goes wrong meets some of each.
         poison = [case for case in rest if case.outcome == "dead-lettered"]
         others = [case for case in rest if case.outcome != "dead-lettered"]
         for number, case in enumerate(poison):
@@ -184,32 +162,31 @@ class Workload:
     def _execution(self) -> None:
         # Some in the large Flow: they shift its pages while others list it.
         flow_sid = self._large_flow if self.draw.random() < 0.1 else None
-        execution = self._began(2, flow_sid=flow_sid)
-        self._add({"execution_sid": execution.sid}, execution, targets=(execution,))
+        one = self._began(2, flow_sid=flow_sid)
+        self._add({"execution_sid": one.sid}, one.flow_sid, targets=(one,))
 
     def _over_already(self) -> None:
-        execution = self._began(3, status="ended")
-        self._add({"execution_sid": execution.sid}, execution)
+        one = self._began(3, status="ended")
+        self._add({"execution_sid": one.sid}, one.flow_sid)
 
     def _contact(self) -> None:
         """A conversation that is over, by one or several addresses, beside others that go on."""
         over = self._began(3)
-        contact, flow_sid = over.contact, over.flow_sid
+        contact, flow_sid, targets = over.contact, over.flow_sid, [over]
         self._spare(flow_sid, contact, 1)
         self._spare(FOREIGN_FLOW, contact, 4)
         addresses: Any = contact
-        targets = [over]
         if self.draw.random() < 0.4:
             targets.append(self._began(3, flow_sid=flow_sid))
             addresses = [contact, targets[1].contact, self._address(), contact]
         else:
             self._spare(flow_sid, f"messenger:{contact}", 4)
-        self._add({"contact": addresses, "occurred_at": self._ago(2)}, over, targets=tuple(targets))
+        self._add({"contact": addresses, "occurred_at": self._ago(2)}, flow_sid, targets=tuple(targets))
 
     def _large(self) -> None:
         """A contact of the large Flow, somewhere in its pages."""
         over = self._began(1 + self.draw.random() / 9, flow_sid=self._large_flow)
-        self._add({"contact": over.contact, "occurred_at": self._ago(0.5)}, over, targets=(over,))
+        self._add({"contact": over.contact, "occurred_at": self._ago(0.5)}, over.flow_sid, targets=(over,))
 
     def _contact_twice(self) -> None:
         """Two conversations one after the other, whose ends come in any order, and a third that goes on."""
@@ -217,61 +194,60 @@ class Workload:
         contact, flow_sid = first.contact, first.flow_sid
         second = self._began(4, contact=contact, flow_sid=flow_sid)
         self._spare(flow_sid, contact, 2)
-        self._add({"contact": contact, "occurred_at": self._ago(5)}, first, targets=(first,))
-        self._add({"contact": contact, "occurred_at": self._ago(3)}, first, targets=(second,))
+        for hours, one in ((5, first), (3, second)):
+            self._add({"contact": contact, "occurred_at": self._ago(hours)}, flow_sid, targets=(one,))
 
     def _contact_without_time(self) -> None:
         """The trigger's own time counts; the next conversation begins after it, if before a retry."""
         over = self._began(1)
         self._spare(over.flow_sid, over.contact, -1)
-        self._add({"contact": over.contact}, over, targets=(over,), repeatable=False)
+        self._add({"contact": over.contact}, over.flow_sid, targets=(over,), repeatable=False)
 
     def _wrong_form(self) -> None:
         """An address that Studio does not have: the customer stays stuck, which has to be told."""
-        number = self._number()
-        wrong, near = self.draw.choice(
-            [
-                (f"+{number}", "channel"),
-                (f"({number[1:4]}) {number[4:]}", "digits"),
-                (f"sms:{number[1:]}", "digits"),
-            ]
-        )
+        self._contacts += 1
+        number = f"1500555{self._contacts % MAX_NUMBERS:04}"
+        forms = {
+            f"+{number}": "channel",
+            f"({number[1:4]}) {number[4:]}": "digits",
+            f"sms:{number[1:]}": "digits",
+        }
+        wrong, near = self.draw.choice(list(forms.items()))
         stuck = self._spare(self.draw.choice(self._flows), f"whatsapp:+{number}", 3)
         command = {"contact": wrong, "occurred_at": self._ago(1)}
-        self._add(command, stuck, outcome="nothing", near=frozenset([near]))
+        self._add(command, stuck.flow_sid, outcome="nothing", near=frozenset([near]))
 
     def _late(self) -> None:
         """An event that comes long after the conversation, when the next one has begun."""
         over = self._began(9, status="ended")
         self._spare(over.flow_sid, over.contact, 1)
         command = {"contact": over.contact, "occurred_at": self._ago(8)}
-        self._add(command, over, outcome="nothing", near=frozenset(["later"]))
+        self._add(command, over.flow_sid, outcome="nothing", near=frozenset(["later"]))
 
     def _nobody(self) -> None:
-        flow_sid = self.draw.choice(self._flows)
         command = {"contact": self._address(), "occurred_at": self._ago(1)}
-        self._write(self._in(flow_sid) | command, outcome="nothing")
+        self._add(command, self.draw.choice(self._flows), outcome="nothing")
 
     def _dry_run(self) -> None:
-        spared = self._spare(self.draw.choice(self._flows), self._address(), 2)
-        by = self.draw.choice([{"execution_sid": spared.sid}, {"contact": spared.contact}])
-        self._add(by | {"dry_run": True}, spared, outcome="dry run")
+        one = self._spare(self.draw.choice(self._flows), self._address(), 2)
+        by = self.draw.choice([{"execution_sid": one.sid}, {"contact": one.contact}])
+        self._add(by | {"dry_run": True}, one.flow_sid, outcome="dry run")
 
     def _not_for_us(self) -> None:
         """An event of somebody else's about an Execution that goes on."""
-        spared = self._spare(self.draw.choice(self._flows), self._address(), 1)
-        self._add({"execution_sid": spared.sid}, spared, outcome="ignored")
+        one = self._spare(self.draw.choice(self._flows), self._address(), 1)
+        self._add({"execution_sid": one.sid}, one.flow_sid, outcome="ignored")
 
     def _invalid(self) -> None:
         """One of the ways to be no command; those that are objects fit through EventBridge."""
         flow_sid = self.draw.choice(self._flows)
-        spared = self._spare(flow_sid, self._address(), 1)
+        one = self._spare(flow_sid, self._address(), 1)
         invalid: list[dict[str, Any] | str] = [
-            {"execution_sid": spared.sid},
-            {"flow_sid": flow_sid, "contact": []},
-            {"flow_sid": flow_sid, "execution_sid": spared.sid, "contact": spared.contact},
-            {"flow_sid": flow_sid, "execution_sid": f"{spared.sid}/../{spared.sid}"},
-            {"flow_sid": flow_sid, "contact": spared.contact, "occurred_at": "canary"},
+            {"flow_sid": None, "execution_sid": one.sid},
+            {"contact": []},
+            {"execution_sid": one.sid, "contact": one.contact},
+            {"execution_sid": f"{one.sid}/../{one.sid}"},
+            {"contact": one.contact, "occurred_at": "canary"},
             "no JSON canary TAG",
             '["canary TAG"]',
             '{"flow_sid": NaN, "conversation_id": "canary TAG"}',
@@ -279,52 +255,41 @@ class Workload:
             f"{'[' * 20_000} canary TAG",
         ]
         body = self.draw.choice(invalid)
-        if isinstance(body, str):
-            tag = self._tag()
-            text = body.replace("TAG", tag)
-            self.cases.append(Case(tag, text, "dead-lettered", code="invalid_request", way="queue"))
-        else:
-            self._write(body, outcome="dead-lettered", code="invalid_request")
+        self._add(body, flow_sid, outcome="dead-lettered", code="invalid_request")
 
     def _unknown(self) -> None:
         command = {"execution_sid": f"FN{self.draw.getrandbits(128):032x}"}
-        in_flow = self._in(self.draw.choice(self._flows))
-        self._write(in_flow | command, outcome="dead-lettered", code="execution_not_found")
+        flow_sid = self.draw.choice(self._flows)
+        self._add(command, flow_sid, outcome="dead-lettered", code="execution_not_found")
 
     def _foreign_flow(self) -> None:
-        spared = self._spare(FOREIGN_FLOW, self._address(), 1)
-        self._add({"execution_sid": spared.sid}, spared, outcome="dead-lettered", code="flow_not_allowed")
+        one = self._spare(FOREIGN_FLOW, self._address(), 1)
+        self._add({"execution_sid": one.sid}, FOREIGN_FLOW, outcome="dead-lettered", code="flow_not_allowed")
 
-    def _conflicting(self) -> None:
-        self._executions.conflicting.add(self._give_up(self.draw.choice(self._flows)).sid)
+    def _given_up(self, kind: int) -> None:
+        """Twilio answers 409 for ever, refuses the account's credentials, or there are none."""
+        one = self._spare(
+            self._of_revoked if kind == 1 else self.draw.choice(self._flows), self._address(), 1
+        )
+        if kind == 0:
+            self._executions.conflicting.add(one.sid)
+        account = {"account_sid": ACCOUNT_WITHOUT_SECRET} if kind == 2 else {}
+        self._add({"execution_sid": one.sid} | account, one.flow_sid, outcome="dead-lettered")
 
-    def _of_revoked_account(self) -> None:
-        self._give_up(self._of_revoked)
-
-    def _of_no_account(self) -> None:
-        self._give_up(self.draw.choice(self._flows), account_sid=NO_ACCOUNT)
-
-    def _give_up(self, flow_sid: str, **command: str) -> Execution:
-        execution = self._spare(flow_sid, self._address(), 1)
-        self._add({"execution_sid": execution.sid} | command, execution, outcome="dead-lettered")
-        return execution
-
-    def _add(self, command: dict[str, Any], about: Execution, **more: Any) -> None:
-        self._write(self._in(about.flow_sid) | command, **more)
-
-    def _in(self, flow_sid: str) -> dict[str, Any]:
-        """The part of a command that says where: the default account may go without saying."""
-        account = self._executions.account_of(flow_sid)
-        is_named = account != ACCOUNT_SID or self.draw.random() < 0.5
-        return {"flow_sid": flow_sid, "account_sid": account if is_named else None}
-
-    def _write(self, command: dict[str, Any], **more: Any) -> None:
-        tag = self._tag()
+    def _add(self, body: dict[str, Any] | str, flow_sid: str, **more: Any) -> None:
+        """Add a case; the default account may go without saying."""
+        tag = f"soak-{len(self.cases):07}"
+        if isinstance(body, str):
+            self.cases.append(Case(tag, body.replace("TAG", tag), way="queue", **more))
+            return
+        account: str | None = self._account_of(flow_sid)
+        if account == ACCOUNT_SID and self.draw.random() < 0.5:
+            account = None
         extra = {"conversation_id": tag, "reason": "canary", "customer": "canary"}
-        self.cases.append(Case(tag, command | extra, **more))
+        self.cases.append(Case(tag, {"flow_sid": flow_sid, "account_sid": account} | body | extra, **more))
 
-    def _tag(self) -> str:
-        return f"soak-{len(self.cases):07}"
+    def _account_of(self, flow_sid: str) -> str | None:
+        return self._executions.account_of(flow_sid)
 
     def _began(
         self, hours: float, *, flow_sid: str | None = None, contact: str | None = None, **more: Any
@@ -349,7 +314,3 @@ class Workload:
         if self._contacts % 3 == 0 or self._contacts >= MAX_NUMBERS:
             return f"client:canary-{self._contacts}"
         return f"{'whatsapp:' if self._contacts % 3 == 1 else ''}+1500555{self._contacts:04}"
-
-    def _number(self) -> str:
-        self._contacts += 1
-        return f"1500555{self._contacts % MAX_NUMBERS:04}"
