@@ -1,17 +1,17 @@
 """A function under the Runtime Interface Emulator, and in process where that does not run."""
 
+import json
 import os
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local import rie
 from local.rie import Emulated, InProcess
 
-# On macOS and Windows Lambda's runtime client does not install; on Linux, and so in CI, nothing is left out.
 needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
 HANDLER = """
@@ -54,35 +54,26 @@ def function(request: pytest.FixtureRequest, path: tuple[Path, str]) -> Iterator
         yield function
 
 
-def test_answer_and_lines(function: Emulated | InProcess) -> None:
-    """An invocation gives the answer, and what it wrote: logs and metrics apart."""
-    outcome = function.invoke({"a": ["ü", None]})
-    answer, lines = outcome
-    assert answer == {"event": {"a": ["ü", None]}, "invocations": 1, "name": "EndConversationFunction"}
-    assert len(lines) == 2
-    assert '"message": "invoked"' in outcome.logs[0]
-    assert [document["Invocations"] for document in outcome.metrics] == [1]
-    assert outcome.error is None
-
-
-def test_warm(function: Emulated | InProcess) -> None:
-    """The process stays, and each invocation gets only its own lines."""
-    outcomes = [function.invoke({}) for _ in range(3)]
-    assert [outcome.answer["invocations"] for outcome in outcomes] == [1, 2, 3]
-    assert [outcome.metrics[0]["Invocations"] for outcome in outcomes] == [1, 2, 3]
+def test_invocations(function: Emulated | InProcess) -> None:
+    """The process stays; each invocation has its answer and its own lines, logs and metrics apart."""
+    outcomes = [function.invoke({"a": ["ü", None]}) for _ in range(2)]
+    for number, outcome in enumerate(outcomes, 1):
+        assert outcome.answer == {
+            "event": {"a": ["ü", None]},
+            "invocations": number,
+            "name": "EndConversationFunction",
+        }
+        (log,) = outcome.logs
+        assert 10 < json.loads(log)["seconds"] <= 20
+        assert [document["Invocations"] for document in outcome.metrics] == [number]
+        assert outcome.error is None
 
 
 def test_error(function: Emulated | InProcess) -> None:
-    """What the handler raises is an error of that type, and the next invocation is as any other."""
+    """What the handler raises is an error of that type, and the next invocation works."""
     outcome = function.invoke({"raise": "boom"})
     assert (outcome.error, outcome.answer["errorMessage"]) == ("ValueError", "boom")
     assert function.invoke({}).answer["invocations"] == 2
-
-
-def test_time_left(function: Emulated | InProcess) -> None:
-    """The function is told how much time it has."""
-    (log,) = function.invoke({}).logs
-    assert 10 < float(log.rpartition(":")[2].rstrip("}")) <= 20
 
 
 def test_environment(function: Emulated | InProcess) -> None:
@@ -93,7 +84,7 @@ def test_environment(function: Emulated | InProcess) -> None:
 
 
 def test_too_large(function: Emulated | InProcess) -> None:
-    """An event that Lambda does not take is refused."""
+    """An event that is too large for Lambda is refused."""
     with pytest.raises(ValueError, match="6291456 bytes"):
         function.invoke("x" * 6_291_455)
 
@@ -102,25 +93,25 @@ def test_too_large(function: Emulated | InProcess) -> None:
 class TestEmulated:
     """What only the emulator does."""
 
-    def test_nothing_of_the_caller(self, path: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-        """The caller's own environment does not reach the function."""
+    def test_isolation(self, path: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """The caller's environment does not reach the function, and leaving ends every process."""
         monkeypatch.setenv("AWS_PROFILE", "production")
         code, handler = path
         with Emulated({}, path=code, handler=handler) as function:
             assert function.invoke({"environment": "AWS_PROFILE"}).answer is None
+            processes = [function._process.pid, function.invoke({"process": "id"}).answer]
+        for process in processes:
+            with pytest.raises(ProcessLookupError):
+                os.kill(process, 0)
 
-    def test_timeout(self, path: tuple[Path, str]) -> None:
-        """Who takes too long is stopped, and the next invocation starts anew."""
+    @pytest.mark.parametrize(
+        ("event", "error"), [({"sleep": 5}, "Sandbox.Timedout"), ({"exit": 3}, "Runtime.ExitError")]
+    )
+    def test_restart(self, path: tuple[Path, str], event: Any, error: str) -> None:
+        """A process that takes too long, or exits, is an error; the next invocation starts another."""
         code, handler = path
         with Emulated({}, path=code, handler=handler, timeout=2) as function:
-            assert function.invoke({"sleep": 5}).error == "Sandbox.Timedout"
-            assert function.invoke({}).answer["invocations"] == 1
-
-    def test_exit(self, path: tuple[Path, str]) -> None:
-        """A process that ends by itself is an error, and the next invocation starts anew."""
-        code, handler = path
-        with Emulated({}, path=code, handler=handler) as function:
-            assert function.invoke({"exit": 3}).error == "Runtime.ExitError"
+            assert function.invoke(event).error == error
             assert function.invoke({}).answer["invocations"] == 1
 
     def test_no_such_handler(self, tmp_path: Path) -> None:
@@ -130,39 +121,8 @@ class TestEmulated:
         assert outcome.error == "Runtime.ImportModuleError"
         assert any("No module named 'nowhere'" in line for line in outcome.lines)
 
-    def test_another_interpreter(self, path: tuple[Path, str], tmp_path: Path) -> None:
-        """The interpreter is the given one."""
-        code, handler = path
-        python = tmp_path / "python"
-        python.write_text(f'#!/bin/sh\nINTERPRETER=mine exec {sys.executable} "$@"\n')
-        python.chmod(0o700)
-        with Emulated({}, path=code, handler=handler, python=python) as function:
-            assert function.invoke({"environment": "INTERPRETER"}).answer == "mine"
-
-    def test_no_executable_bit(
-        self, path: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """An installer that loses the executable bit does no harm."""
-        binary = tmp_path / "emulator"
-        binary.write_bytes(rie._emulator().read_bytes())
-        binary.chmod(0o400)
-        monkeypatch.setattr(rie, "_emulator", lambda: binary)
-        monkeypatch.setattr(rie.os, "access", lambda path, _: path != binary)
-        code, handler = path
-        with Emulated({}, path=code, handler=handler) as function:
-            assert function.invoke({}).answer["invocations"] == 1
-
-    def test_nothing_is_left(self, path: tuple[Path, str]) -> None:
-        """Leaving ends the emulator, and with it the function's process."""
-        code, handler = path
-        with Emulated({}, path=code, handler=handler) as function:
-            processes = [function._process.pid, function.invoke({"process": "id"}).answer]
-        for process in processes:
-            with pytest.raises(ProcessLookupError):
-                os.kill(process, 0)
-
     def test_does_not_start(self, path: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-        """An emulator that ends at once is told with its own words."""
+        """An emulator that exits at once is an error with its output."""
         monkeypatch.setattr(rie, "_executable", lambda _: "/bin/false")
         code, handler = path
         with pytest.raises(RuntimeError, match="did not start"), Emulated({}, path=code, handler=handler):
@@ -170,7 +130,7 @@ class TestEmulated:
 
 
 def test_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the emulator does not run the handler is called in process, and that is said."""
+    """Without the emulator, the handler runs in this process, and a note says so."""
     monkeypatch.setattr(rie.sys, "platform", "darwin")
     monkeypatch.setattr(rie.platform, "system", lambda: "Darwin")
     with rie.function({}) as function:
