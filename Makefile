@@ -27,7 +27,7 @@ stand-ins: $(VENV)/.run ## serve only the stand-ins for Twilio and AWS, for sam 
 	@$(BIN)/python -m local.stand_ins
 
 source: $(VENV)/.run ## show what a source makes of a webhook (SECRET=my.json EVENT=webhook.json)
-	@PYTHONPATH=src $(BIN)/python -m local.source $(SECRET) $(if $(filter file,$(origin EVENT)),,$(EVENT)) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
+	@PYTHONPATH=src $(BIN)/python -m local.source $(or $(SECRET),local/webhook-secret.json) $(if $(filter file,$(origin EVENT)),,$(EVENT)) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
 
 test: $(VENV)/.ready ## run the tests (minutes)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

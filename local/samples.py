@@ -82,12 +82,14 @@ def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 --
     """What the webhook of a sample source is about: with other means than the declarations in the secret."""
     found: list[tuple[str | None, str | None]] = []
     match source, _payload(event):
-        case "zendesk" | "salesforce", {"phone": str(phone)}:
+        case "zendesk" | "salesforce" | "freshdesk", {"phone": str(phone)}:
             found = [(None, re.sub(r"[^+\d]", "", phone))]
         case "intercom", {"data": {"item": {"custom_attributes": {"whatsapp": str(number)}}}}:
             found = [(None, f"whatsapp:{number}")]
-        case "twilio-taskrouter", {"TaskAttributes": str(attributes)}:
-            found = [(json.loads(attributes)["studio_execution_sid"], None)]
+        case "twilio-taskrouter" | "twilio-conversations" | "twilio-event-streams", payload:
+            found = [(sid, None) for sid in _of_twilio(payload)]
+        case "front", {"payload": {"conversation": {"recipient": {"handle": str(handle)}}}}:
+            found = [(None, handle)]
         case "ticketing", {"tickets": [*tickets]}:
             for ticket in tickets:
                 match ticket:
@@ -98,6 +100,20 @@ def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 --
     for execution_sid, contact in found:
         received_at = datetime.fromtimestamp(event["requestContext"]["timeEpoch"] / 1000, UTC)
         yield Command(FLOW_OF_SOURCES, execution_sid, contact, received_at)
+
+
+def _of_twilio(payload: Any) -> Iterator[str]:  # noqa: ANN401 -- a body
+    """The Executions in the attributes of tasks and conversations that are over."""
+    for event in payload if isinstance(payload, list) else [payload]:
+        match event:
+            case {"data": {"name": "task.completed" | "task.canceled", "payload": {"task_attributes": text}}}:
+                attributes = json.loads(text)
+            case {"TaskAttributes": text} | {"StateTo": "closed", "Attributes": text}:
+                attributes = json.loads(text)
+            case _:
+                attributes = {}
+        if sid := attributes.get("studio_execution_sid"):
+            yield sid
 
 
 def _account(fields: Any) -> str:  # noqa: ANN401 -- a part of an event

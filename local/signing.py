@@ -12,9 +12,10 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from local import samples
 
@@ -48,19 +49,43 @@ def signed(
     }
 
 
-def signed_by_zendesk(body: bytes, timestamp: str | None = None) -> dict[str, str]:
-    """The headers of a webhook of the sample source `zendesk`; the others' samples have no time in them.
+class _Scheme(NamedTuple):
+    """How a sample source signs the time, too: the base64 of HMAC-SHA256 over `prefix` and body."""
+
+    signature_header: str
+    timestamp_header: str
+    prefix: str
+    now: Callable[[], str]
+
+
+_SCHEMES = {
+    "zendesk": _Scheme(
+        "x-zendesk-webhook-signature",
+        "x-zendesk-webhook-signature-timestamp",
+        "{}",
+        lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    ),
+    "front": _Scheme(
+        "x-front-signature", "x-front-request-timestamp", "{}:", lambda: str(time.time_ns() // 10**6)
+    ),
+}
+
+
+def signed_by(source: str, body: bytes, timestamp: str | None = None) -> dict[str, str]:
+    """The headers of a webhook of a sample source that signs the time.
 
     Args:
-        body: What will be sent, byte for byte.
-        timestamp: RFC 3339; by default now.
+        source: `zendesk` or `front`.
+        body: what will be sent, byte for byte.
+        timestamp: as the source writes it; by default now.
     """
-    timestamp = timestamp or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    key = SECRET["sources"]["zendesk"]["keys"][0].encode()
-    digest = hmac.digest(key, timestamp.encode() + body, "sha256")
+    scheme = _SCHEMES[source]
+    timestamp = timestamp or scheme.now()
+    key = SECRET["sources"][source]["keys"][0].encode()
+    digest = hmac.digest(key, scheme.prefix.format(timestamp).encode() + body, "sha256")
     return {
-        "x-zendesk-webhook-signature": base64.b64encode(digest).decode(),
-        "x-zendesk-webhook-signature-timestamp": timestamp,
+        scheme.signature_header: base64.b64encode(digest).decode(),
+        scheme.timestamp_header: timestamp,
     }
 
 
@@ -77,13 +102,10 @@ def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
             before = signed(sent, key=key, message_id=message_id, timestamp=timestamp)
             if headers.get("webhook-signature") == before["webhook-signature"]:
                 return event | {"headers": event["headers"] | signed(sent, key=key, message_id=message_id)}
-        case {
-            "headers": {"x-zendesk-webhook-signature-timestamp": str(timestamp), **headers},
-            "body": str(body),
-        }:
-            before = signed_by_zendesk(body.encode(), timestamp)
-            if before["x-zendesk-webhook-signature"] == headers.get("x-zendesk-webhook-signature"):
-                return event | {"headers": event["headers"] | signed_by_zendesk(body.encode())}
+        case {"pathParameters": {"source": str(source)}, "headers": given} if source in _SCHEMES:
+            sent, timestamp = samples.body_of(event), given.get(_SCHEMES[source].timestamp_header)
+            if signed_by(source, sent, timestamp).items() <= given.items():
+                return event | {"headers": given | signed_by(source, sent)}
     return event
 
 

@@ -1,8 +1,7 @@
 """``make source``: what a source's declaration makes of an event, before anything is deployed.
 
-The declaration is in a file that holds what the secret of the webhooks will hold. The event is one of API
-Gateway (events/source-….json), or a file with nothing but the body; then the source has to be named, unless
-only one is declared.
+The declaration is in a file with the content of the webhook secret. The event is one of API Gateway
+(events/source-….json), or a body; then name the source, unless only one is declared.
 """
 
 import argparse
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from end_conversation.command import Command
 from end_conversation.errors import EndConversationError, InvalidRequest, InvalidSignature
 from end_conversation.http_request import FORM, HttpRequest
 from end_conversation.triggers.api_gateway import to_http_request
+from end_conversation.webhooks.expressions import EvaluationError
 from end_conversation.webhooks.proofs import (
     form_fields,
     sign_hmac,
@@ -32,16 +33,27 @@ from local.terminal import styled
 
 _BASE_URL = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"
 
+_USAGE = """make source EVENT=event.json [SECRET=secret.json] [SOURCE=name] [BASE_URL=https://…]
+
+Shows what a source's declaration makes of an event, before you deploy anything.
+
+EVENT     an API Gateway event, or a file with the body alone
+SECRET    a file with the content of the webhook secret (default: local/webhook-secret.json)
+SOURCE    the source that a body is for (default: the only one)
+BASE_URL  the URL up to /webhooks/, for senders that sign it (WebhookBaseUrl)
+
+Try: make source EVENT=events/source-zendesk.json"""
+
 
 class Unusable(Exception):
-    """The files do not say enough; the text tells what is missing."""
+    """The files do not say enough; the message says what is missing."""
 
 
 def explain(secret: WebhookSecret, event: dict[str, Any], base_url: str | None) -> Iterator[tuple[bool, str]]:
-    """What the source of an event makes of it, line by line, each with whether it is as it should be."""
+    """What the source makes of an event: lines of text, each with whether all is well."""
     request = to_http_request(event)
     for name, reason in secret.invalid.items():
-        yield False, f"source   {name} cannot be used: {reason}"
+        yield False, f"source   {name} is invalid: {reason}"
     source = secret.sources.get(request.source or "")
     if source is None:
         if request.source not in secret.invalid:
@@ -51,45 +63,78 @@ def explain(secret: WebhookSecret, event: dict[str, Any], base_url: str | None) 
     yield _signature(source, request, base_url)
     for line in expected(source, request, base_url):
         yield True, f"expected {line}"
+    if (challenge := source.challenge_in(request)) is not None:
+        yield True, f"answer   {json.dumps({'challenge': challenge})}"
+        return
     try:
-        payloads = source.events(request)
+        events = source.events(request)
     except EndConversationError as error:
         yield False, f"body     {error}"
         return
-    for number, payload in enumerate(payloads, 1):
-        if payload is None:
-            yield True, f"event {number}  is ignored, by `when`"
-            continue
-        try:
-            Command.parse(payload, request.sent_at)
-        except InvalidRequest as error:
-            yield False, f"event {number}  makes no valid command: {error}"
-        else:
-            yield True, f"event {number}  makes the command"
-        given = {field: value for field, value in payload.items() if value is not None}
-        yield True, json.dumps(given, indent=2, ensure_ascii=False)
+    for number, each in enumerate(events, 1):
+        yield from _explain_event(source, each, number, request.sent_at)
+
+
+def _explain_event(
+    source: Source, event: object, number: int, sent_at: datetime | None
+) -> Iterator[tuple[bool, str]]:
+    payload: dict[str, Any] = {}
+    try:
+        mapped = source.payload(event)
+        if mapped is None:
+            yield True, f"event {number}  is ignored, because of `when`"
+            return
+        payload = mapped
+        Command.parse(payload, sent_at)
+    except InvalidRequest as error:
+        yield False, f"event {number}  makes no valid command"
+        for field, message in error.errors:
+            yield False, f"  {field} {message}; it is {_shown(_value(source, event, field))}"
+        if not payload:
+            return
+    else:
+        yield True, f"event {number}  makes the command"
+    given = {field: value for field, value in payload.items() if value is not None}
+    yield True, _shown(given, indent=2)
+
+
+def _value(source: Source, event: object, field: str) -> object:
+    """What an expression found, or what it failed for."""
+    expression = source.when if field == "when" else source.command.get(field)
+    try:
+        return expression and expression.search(event)
+    except EvaluationError as error:
+        return error.value
+
+
+def _shown(value: object, indent: int | None = None) -> str:
+    # Escaped where a terminal would show nothing: what is invisible is often what is wrong.
+    return json.dumps(value, indent=indent, ensure_ascii=not str(value).isprintable())
 
 
 def expected(source: Source, request: HttpRequest, base_url: str | None) -> Iterator[str]:
-    """The headers that prove the source, made with its first key; what is sent as it is, is not shown."""
+    """The headers that prove the source, made with its first key; it does not show the key itself."""
     proof, key, body = source.proof, source.keys[0], request.body()
     now = _now(request)
     match proof.type:
         case "standard":
-            message_id, timestamp = (
-                _said(request, "webhook-id", "msg_1"),
-                _said(request, "webhook-timestamp", str(int(now))),
-            )
+            message_id = _said(request, "webhook-id", "msg_1")
+            timestamp = _said(request, "webhook-timestamp", str(int(now)))
             yield f"webhook-id: {message_id}"
             yield f"webhook-timestamp: {timestamp}"
             yield f"webhook-signature: {sign_standard(key, message_id, timestamp, body)}"
         case "hmac":
-            timestamp = ""
+            timestamp = _written(now, proof.timestamp_format) if "{timestamp}" in proof.signed else ""
             if proof.timestamp_header:
-                timestamp = _said(request, proof.timestamp_header, _written(now, proof.timestamp_format))
+                timestamp = _said(request, proof.timestamp_header, timestamp)
                 yield f"{proof.timestamp_header}: {timestamp}"
-            content = signed_content(proof, request, timestamp, base_url)
-            yield f"{proof.header}: {proof.prefix}{sign_hmac(proof, key, content)}"
+            try:
+                content = signed_content(proof, request, timestamp, base_url)
+            except InvalidSignature:
+                yield f"{proof.header}: (not without the headers that are signed)"
+                return
+            filled = proof.format.replace("{timestamp}", timestamp)
+            yield f"{proof.header}: {filled.replace('{signature}', sign_hmac(proof, key, content))}"
         case "token":
             yield f"{proof.header}: {proof.prefix}(one of the keys)"
         case "basic":
@@ -97,6 +142,8 @@ def expected(source: Source, request: HttpRequest, base_url: str | None) -> Iter
         case "twilio":
             url = request.url(base_url)
             fields = form_fields(body) if request.is_form else []
+            if not request.is_form and "bodySHA256" not in request.query:
+                url += f"{'&' if request.query else '?'}bodySHA256={sha256(body).hexdigest()}"
             yield f"x-twilio-signature: {sign_twilio(key, url, fields)}"
             yield f"         for {url}"
 
@@ -132,13 +179,14 @@ def event_of(data: bytes, name: str | None, secret: WebhookSecret, base_url: str
 
 
 def _signature(source: Source, request: HttpRequest, base_url: str | None) -> tuple[bool, str]:
-    """Whether the event's proof holds, at the time when the event was received."""
+    """Whether the request was valid when it was received. A body alone has no proof; that is no error."""
     try:
         source.verify(request, _now(request), base_url)
     except InvalidSignature as refusal:
-        # A body alone has none, and an event may be tried out without.
-        return refusal.cause.endswith("_missing"), f"proof    {refusal.cause}"
-    return True, "proof    holds"
+        if refusal.cause.endswith("_missing"):
+            return True, "proof    none in this file"
+        return False, f"proof    {refusal.cause}"
+    return True, "proof    valid"
 
 
 def _now(request: HttpRequest) -> float:
@@ -160,12 +208,15 @@ def _written(now: float, form: str) -> str:
 
 def main() -> None:
     """Explain the event that is named on the command line."""
-    parser = argparse.ArgumentParser(description="What a source's declaration makes of an event.")
-    parser.add_argument("secret", type=Path, help="what the secret of the webhooks holds")
-    parser.add_argument("event", type=Path, help="an event of API Gateway, or a body alone")
-    parser.add_argument("--source", help="the source, for a body alone")
-    parser.add_argument("--base-url", help="the URL before /webhooks/, as WEBHOOK_BASE_URL")
+    parser = argparse.ArgumentParser(usage=_USAGE)
+    parser.add_argument("secret", type=Path)
+    parser.add_argument("event", type=Path, nargs="?")
+    parser.add_argument("--source")
+    parser.add_argument("--base-url")
     given = parser.parse_args()
+    if given.event is None:
+        print(_USAGE)
+        sys.exit(2)
     try:
         secret = parse_webhook_secret(given.secret.read_text(encoding="utf-8"))
         event = event_of(given.event.read_bytes(), given.source, secret, given.base_url or _BASE_URL)

@@ -120,11 +120,6 @@ class InvalidSignature(RequestRejected):
         """The cause."""
         return {"cause": self.cause}
 
-    @property
-    def is_by_secret(self) -> bool:
-        """Whether a newer secret might accept the request: nothing else is wrong with it."""
-        return self.cause in ("signature_unknown", "source_unknown")
-
 
 class QueueUnavailable(EndConversationError):
     """SQS did not accept a command for later; the caller has to retry."""

@@ -59,6 +59,11 @@ class HttpRequest:
         return "".join(self.header("content-type")[:1]).partition(";")[0].strip().lower()
 
     @property
+    def is_json(self) -> bool:
+        """Whether the content type is one of JSON (RFC 6839), or missing."""
+        return self.media_type in ("", "application/json") or self.media_type.endswith("+json")
+
+    @property
     def is_form(self) -> bool:
         """Whether the content type is that of a form."""
         return self.media_type == FORM

@@ -36,7 +36,7 @@ def compiled(
             validate(given)
         except fastjsonschema.JsonSchemaValuesException as refusal:
             raise InvalidRequest.of_fields(*_field_errors(refusal)) from None
-        if errors := [FieldError(name, "is not Unicode") for name in given if not _is_unicode(given[name])]:
+        if errors := [FieldError(name, "is not Unicode") for name in given if not is_unicode(given[name])]:
             raise InvalidRequest.of_fields(*errors)
         return given
 
@@ -65,7 +65,7 @@ def _field_errors(refusal: fastjsonschema.JsonSchemaValuesException) -> Iterator
             yield FieldError(field, error.message.removeprefix(f"{error.name} "))
 
 
-def _is_unicode(value: object) -> bool:
+def is_unicode(value: object) -> bool:
     """Whether JSON can be encoded as UTF-8: its escapes can produce lone surrogates."""
     try:
         json.dumps(value, ensure_ascii=False).encode()

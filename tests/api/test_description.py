@@ -21,7 +21,8 @@ from served import ROOT, Api, serving
 
 from end_conversation.command import SCHEMA
 from end_conversation.http_request import SOURCE_NAME
-from end_conversation.triggers.http_api import ROUTE, SOURCE_ROUTE, STATUS, WEBHOOK_ROUTE
+from end_conversation.triggers.http_api import ROUTE, SOURCE_ROUTE, WEBHOOK_ROUTE
+from end_conversation.triggers.responses import STATUS
 from local import gateway, signing
 from local.samples import EVENTS, load
 

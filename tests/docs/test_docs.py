@@ -16,7 +16,7 @@ from botocore.loaders import Loader
 from jsonschema import Draft202012Validator
 from samtranslator.yaml_helper import yaml_parse
 
-from end_conversation.triggers.http_api import STATUS
+from end_conversation.triggers.responses import STATUS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src/end_conversation"
@@ -345,7 +345,7 @@ def test_problems_are_documented() -> None:
 
 def is_http_only(error: type[Exception]) -> bool:
     http_only = {"InvalidSignature", "UnsupportedMediaType", "QueueUnavailable"}
-    return "http_api" in error.__module__ or error.__name__ in http_only
+    return "triggers" in error.__module__ or error.__name__ in http_only
 
 
 def test_commands_in_the_docs_are_valid() -> None:

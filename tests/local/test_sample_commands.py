@@ -42,6 +42,9 @@ def test_found(event: Any) -> None:
         ("zendesk-forged", None, "+15005550102"),
         ("intercom", None, "whatsapp:+15005550103"),
         ("twilio-taskrouter", "FN3c6e8f0a1b2d4c5e7f9a0b1c2d3e4f5a", None),
+        ("twilio-conversations", "FN8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3a", None),
+        ("front", None, "+15005550112"),
+        ("freshdesk", None, "+15005550113"),
         ("salesforce", None, "+15005550105"),
         ("agent-desktop", "FN0e5e13a7d09088bda052664ed5d7a43f", None),
     ],
@@ -57,12 +60,15 @@ def test_found_in_a_list() -> None:
     """A webhook may be about several conversations."""
     found = samples.commands(samples.load(samples.EVENTS / "source-ticketing.json"))
     assert [command.contact for command in found] == ["+15005550107", "+15005550110"]
+    found = samples.commands(samples.load(samples.EVENTS / "source-twilio-event-streams.json"))
+    sids = ["FN5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d", "FN7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f"]
+    assert [command.execution_sid for command in found] == sids
 
 
 def test_every_source_has_its_sample() -> None:
     """Whatever source the local secret declares, there is an event that it takes."""
     names = {path.stem.removeprefix("source-") for path in samples.EVENTS.glob("source-*.json")}
-    assert set(SECRET["sources"]) == names - {"zendesk-forged"}
+    assert set(SECRET["sources"]) == names - {"zendesk-forged", "front-challenge"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -54,14 +55,27 @@ def test_renewed_for_a_source() -> None:
     Webhook(key).verify(renewed["body"], renewed["headers"])
 
 
-def test_renewed_for_zendesk() -> None:
-    """A source that signs a timestamp gets one of this minute."""
-    sample = load(EVENTS / "source-zendesk.json")
+@pytest.mark.parametrize(
+    ("name", "header", "instant"),
+    [
+        (
+            "zendesk",
+            "x-zendesk-webhook-signature-timestamp",
+            lambda at: datetime.fromisoformat(at).timestamp(),
+        ),
+        ("front", "x-front-request-timestamp", lambda at: int(at) / 1000),
+    ],
+)
+def test_renewed_for_a_source_with_a_timestamp(
+    name: str, header: str, instant: Callable[[str], float]
+) -> None:
+    """It gets one of this minute."""
+    sample = load(EVENTS / f"source-{name}.json")
     renewed = signing.renewed(sample)
-    timestamp = renewed["headers"]["x-zendesk-webhook-signature-timestamp"]
-    assert abs(datetime.fromisoformat(timestamp).timestamp() - time.time()) < 60
-    assert renewed["headers"] == sample["headers"] | signing.signed_by_zendesk(
-        sample["body"].encode(), timestamp
+    timestamp = renewed["headers"][header]
+    assert abs(instant(timestamp) - time.time()) < 60
+    assert renewed["headers"] == sample["headers"] | signing.signed_by(
+        name, sample["body"].encode(), timestamp
     )
 
 

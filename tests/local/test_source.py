@@ -17,6 +17,8 @@ from local.samples import EVENTS, load
 ROOT = EVENTS.parent
 BASE_URL = "https://api.example.com/eoc"
 NO_COUNTRY_CODE = "has no known country code (national numbers need a region)"
+PHONE = '"(415) 555\u20110106"'
+NO_NUMBER = "contact cannot be evaluated: the phone number"
 SECRET = parse_webhook_secret(json.dumps(signing.SECRET))
 
 
@@ -29,12 +31,15 @@ def test_a_sample_is_explained(path: Path) -> None:
     """Its source, its proof and its command; nothing is wrong with it, unless it is forged."""
     lines = explained(load(path))
     assert lines[0].startswith("source   ")
-    assert lines[1] == ("WRONG proof    signature_unknown" if "forged" in path.stem else "proof    holds")
-    assert "event 1  makes the command" in lines
-    assert json.loads(lines[-1])["flow_sid"].startswith("FW")
+    assert lines[1] == ("WRONG proof    signature_unknown" if "forged" in path.stem else "proof    valid")
+    if "challenge" in path.stem:
+        assert lines[-1].startswith('answer   {"challenge": ')
+    else:
+        assert "event 1  makes the command" in lines
+        assert json.loads(lines[-1])["flow_sid"].startswith("FW")
 
 
-@pytest.mark.parametrize("name", ["source-zendesk", "source-intercom", "source-twilio-taskrouter"])
+@pytest.mark.parametrize("name", ["source-zendesk", "source-intercom", "source-twilio-event-streams"])
 def test_the_signature_to_expect_is_right(name: str) -> None:
     """It is the one that the sample has."""
     event = load(EVENTS / f"{name}.json")
@@ -64,20 +69,28 @@ def test_a_key_that_is_sent_as_it_is_is_not_shown(name: str) -> None:
     assert not any(key in lines for key in signing.SECRET["sources"][name]["keys"])
 
 
-def test_what_is_wrong_is_told_by_field() -> None:
-    """For each event of several."""
+def test_what_is_wrong_is_told_by_field_with_its_value() -> None:
+    """For each event of several: it is the operator's own file, on the operator's own machine."""
     body = {
         "tickets": [
-            {"state": "open"},
-            {"state": "closed", "number": 7},
+            {"state": "open", "caller": "+15005550107"},
+            {"state": "closed", "caller": PHONE[1:-1]},
+            {"state": "closed", "caller": "\u202a+1\u202c"},
+            {"state": "closed", "caller": "+15005550107", "closed_at": "yesterday"},
             {"state": "closed", "caller": "+15005550107"},
         ]
     }
     lines = explained(source.event_of(json.dumps(body).encode(), "ticketing", SECRET, BASE_URL))
-    assert [line for line in lines if "event" in line] == [
-        "event 1  is ignored, by `when`",
-        "WRONG event 2  makes no valid command: execution_sid or contact must be given, and not both",
-        "event 3  makes the command",
+    assert "proof    none in this file" in lines
+    assert [line for line in lines if "event" in line or "it is" in line] == [
+        "event 1  is ignored, because of `when`",
+        "WRONG event 2  makes no valid command",
+        f"WRONG   {NO_NUMBER} {NO_COUNTRY_CODE}; it is {PHONE}",
+        "WRONG event 3  makes no valid command",
+        rf'WRONG   {NO_NUMBER} is not one; it is "\u202a+1\u202c"',
+        "WRONG event 4  makes no valid command",
+        'WRONG   occurred_at must be an RFC 3339 date-time with a time zone; it is "yesterday"',
+        "event 5  makes the command",
     ]
 
 
@@ -85,33 +98,32 @@ def test_what_is_wrong_is_told_by_field() -> None:
     ("name", "body", "complaint"),
     [
         ("ticketing", b"{}", "body     each must be a list of at most 100 events"),
-        (
-            "zendesk",
-            b'{"status": "solved", "phone": "555"}',
-            f"body     contact cannot be evaluated: the phone number {NO_COUNTRY_CODE}",
-        ),
+        ("zendesk", b"{", "body     the body is not JSON"),
         ("other", b"{}", "source   other is not declared"),
     ],
 )
 def test_what_does_not_fit_is_told(name: str, body: bytes, complaint: str) -> None:
     """As the caller would be told."""
-    assert explained(source.event_of(body, name, SECRET, BASE_URL))[-1] == f"WRONG {complaint}"
+    event = source.event_of(body, name, SECRET, BASE_URL)
+    event["headers"]["content-type"] = "application/json"
+    assert explained(event)[-1] == f"WRONG {complaint}"
 
 
-def test_a_declaration_that_cannot_be_used_is_told() -> None:
+def test_an_invalid_declaration_is_told() -> None:
     """With its reason, whichever source the event is for."""
     secret = parse_webhook_secret('{"sources": {"crm": {"keys": ["short"]}}}')
     lines = list(source.explain(secret, source.event_of(b"{}", None, secret, BASE_URL), None))
     reason = "keys.0 must be longer than or equal to 16 characters; command is required"
-    assert lines == [(False, f"source   crm cannot be used: {reason}")]
+    assert lines == [(False, f"source   crm is invalid: {reason}")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["local/webhook-secret.json", "events/source-zendesk.json"], 0, "proof    holds"),
+        (["local/webhook-secret.json", "events/source-zendesk.json"], 0, "proof    valid"),
         (["local/webhook-secret.json", "events/source-zendesk-forged.json"], 1, "signature_unknown"),
         (["local/webhook-secret.json", "events/direct.json"], 1, "say which source it is for"),
+        (["local/webhook-secret.json"], 2, "Try: make source EVENT=events/source-zendesk.json"),
         (["local/webhook-secret.json", "events/none.json"], 1, "No such file"),
         (["events/direct.json", "events/source-zendesk.json"], 1, "has neither keys nor sources"),
     ],

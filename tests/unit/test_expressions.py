@@ -243,7 +243,8 @@ def test_e164_makes_a_possible_number_or_an_error(phone: str, region: str | None
 )
 def test_what_cannot_be_evaluated_says_nothing_of_the_payload(text: str, payload: object) -> None:
     """One kind of error, whatever JMESPath and its functions raise; nothing of it hangs on it."""
-    with pytest.raises(EvaluationError, match=r"^cannot be evaluated$") as refusal:
+    reason = r"^cannot be evaluated(: \w+ takes no (null|number|string|array))?$"
+    with pytest.raises(EvaluationError, match=reason) as refusal:
         find(text, payload)
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__

@@ -15,7 +15,7 @@ from end_conversation import app, sweep
 from end_conversation.aws import clients as aws
 from end_conversation.aws import events
 from end_conversation.errors import EndConversationError
-from end_conversation.triggers.http_api import STATUS
+from end_conversation.triggers.responses import STATUS
 from end_conversation.twilio import account as account_module
 from end_conversation.webhooks import verifier
 from local.aws import Aws

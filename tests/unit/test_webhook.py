@@ -349,7 +349,7 @@ def test_the_route_comes_before_the_signature(function: Function) -> None:
     event = webhook_event(BODY, {})
     event["requestContext"]["http"]["method"] = "GET"
     answer = function(event)
-    assert (answer["statusCode"], answer["headers"]["allow"]) == (405, "POST")
+    assert (answer["statusCode"], answer["headers"]["allow"]) == (405, "HEAD, POST")
 
 
 def test_each_route_takes_its_own_authentication_only(function: Function, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP trigger: routing, responses and RFC 9457 problems."""
+"""The HTTP trigger: routes, and what becomes of the commands of a request."""
 
 from __future__ import annotations
 
@@ -6,27 +6,15 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from end_conversation.aws.queues import send
 from end_conversation.command import Command, parse_json
 from end_conversation.errors import (
-    AccountNotAllowed,
-    ConfigurationError,
-    CredentialsRejected,
-    CredentialsUnavailable,
     EndConversationError,
-    ExecutionNotFound,
     FlowNotAllowed,
-    InternalError,
     InvalidRequest,
-    InvalidSignature,
-    QueueUnavailable,
     RequestRejected,
-    TwilioError,
-    TwilioFailure,
-    TwilioThrottled,
-    TwilioTimeout,
     UnsupportedMediaType,
     severity,
 )
@@ -34,8 +22,12 @@ from end_conversation.invocation import Request
 from end_conversation.observability import count, logger
 from end_conversation.outcome import Outcome
 from end_conversation.triggers.api_gateway import route_of, to_http_request
+from end_conversation.triggers.responses import MethodNotAllowed, NotFound, answer, problem, response
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from end_conversation.deadline import Deadline
     from end_conversation.http_request import HttpRequest
     from end_conversation.invocation import Invocation
@@ -50,6 +42,8 @@ WEBHOOK_ROUTE = "/webhooks/conversation-ended"
 SOURCE_ROUTE = "/webhooks/{source}"
 """Open at the gateway; each source declares how it is verified."""
 
+WEBHOOK_ROUTES = (WEBHOOK_ROUTE, SOURCE_ROUTE)
+
 MAX_CONCURRENCY = 10
 """Commands of one request that run concurrently."""
 
@@ -63,47 +57,39 @@ QUEUEING_LIMIT = 4.0
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)', re.DOTALL)
 
 
-class NotFound(RequestRejected):
-    """The event did not come through one of the routes."""
+class _Event(NamedTuple):
+    """One of a request's events; a request to our own routes has one.
 
-    code = "not_found"
+    Attributes:
+        position: its place in the list that a source's `each` gave.
+        payload: the command's fields, or why there are none.
+    """
 
+    position: int
+    payload: object
 
-class MethodNotAllowed(RequestRejected):
-    """The method is not POST."""
+    def load(self, sent_at: datetime | None) -> Request:
+        """The command that is asked for.
 
-    code = "method_not_allowed"
-
-
-STATUS: dict[type[EndConversationError], HTTPStatus] = {
-    InvalidRequest: HTTPStatus.BAD_REQUEST,
-    InvalidSignature: HTTPStatus.UNAUTHORIZED,
-    FlowNotAllowed: HTTPStatus.FORBIDDEN,
-    AccountNotAllowed: HTTPStatus.FORBIDDEN,
-    ExecutionNotFound: HTTPStatus.NOT_FOUND,
-    NotFound: HTTPStatus.NOT_FOUND,
-    MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
-    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    TwilioError: HTTPStatus.BAD_GATEWAY,
-    CredentialsRejected: HTTPStatus.BAD_GATEWAY,
-    CredentialsUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    TwilioThrottled: HTTPStatus.SERVICE_UNAVAILABLE,
-    TwilioTimeout: HTTPStatus.GATEWAY_TIMEOUT,
-}
-"""The HTTP status of each error."""
+        Raises:
+            InvalidRequest: the source's mapping does not fit the event.
+        """
+        if isinstance(self.payload, InvalidRequest):
+            raise self.payload
+        return Request(self.payload, sent_at)
 
 
 def trigger_of(event: dict[str, Any]) -> str:
     """Which of the HTTP triggers an API Gateway event belongs to."""
-    return "webhook" if route_of(event) in (WEBHOOK_ROUTE, SOURCE_ROUTE) else "http"
+    return "webhook" if route_of(event) in WEBHOOK_ROUTES else "http"
 
 
 def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The response to an API Gateway event. Never raises."""
     request = to_http_request(event)
+    if request.method == "HEAD" and request.route in WEBHOOK_ROUTES:
+        # Some vendors try a URL so before they save it. Any source's name: it reveals nothing.
+        return response(HTTPStatus.OK, "", {})
     fields: dict[str, Any] = {"request_id": request.request_id}
     try:
         with invocation.reporting(fields):
@@ -112,22 +98,31 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
             source = _authenticate(invocation, request)
     except EndConversationError as error:
         # The sender is unknown, so no outcome is published.
-        return _problem(error, request.request_id)
+        return problem(error, request.request_id)
+    return _respond(invocation, request, source, fields)
+
+
+def _respond(
+    invocation: Invocation, request: HttpRequest, source: Source | None, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The response to a verified request."""
+    if source is not None and (challenge := source.challenge_in(request)) is not None:
+        logger.info("webhook_challenge", extra=invocation.log_fields(fields))
+        return answer(HTTPStatus.OK, {"challenge": challenge})
     try:
         with invocation.reporting(fields):
-            payloads: list[object] = [_payload(request)] if source is None else _payloads(source, request)
+            events = [_Event(0, _payload(request))] if source is None else _events(source, request)
             queue_url = invocation.service.config.queue_url
     except EndConversationError as error:
         invocation.publish_later(Outcome(None, error=error), fields.get("source"))
-        return _problem(error, request.request_id)
-    requests = [Request(payload, request.sent_at) for payload in payloads]
-    if not requests:
+        return problem(error, request.request_id)
+    if not events:
         logger.info("webhook_ignored", extra=invocation.log_fields(fields))
-        return _answer(HTTPStatus.OK, {"status": "ignored"})
+        return answer(HTTPStatus.OK, {"status": "ignored"})
     is_async = _prefers_async(request) if source is None else source.respond == "async"
     if is_async and queue_url is not None:
-        return _accept(invocation, requests, queue_url, fields)
-    return _carry_out(invocation, requests, fields)
+        return _accept(invocation, events, request.sent_at, queue_url, fields)
+    return _carry_out(invocation, events, request.sent_at, fields)
 
 
 def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None:
@@ -137,10 +132,10 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
         RequestRejected: wrong route or method, or an unverified sender.
         EndConversationError: the sender cannot be verified now.
     """
-    if request.route not in (ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE):
+    if request.route not in (ROUTE, *WEBHOOK_ROUTES):
         raise NotFound("the route does not exist")
     if request.method != "POST":
-        raise MethodNotAllowed("the route accepts POST only")
+        raise MethodNotAllowed("POST" if request.route == ROUTE else "HEAD, POST")
     if request.route == ROUTE:
         return None
     # Only webhooks need proofs and sources; other commands should not wait for their import.
@@ -153,53 +148,114 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
     return None
 
 
-def _carry_out(invocation: Invocation, requests: list[Request], fields: dict[str, Any]) -> dict[str, Any]:
+def _carry_out(
+    invocation: Invocation, events: list[_Event], sent_at: datetime | None, fields: dict[str, Any]
+) -> dict[str, Any]:
     """The response after carrying out the commands."""
+
+    def carry_out(event: _Event) -> Outcome:
+        return invocation.carry_out(lambda: event.load(sent_at), **fields, **_place(event, events))
+
     with ThreadPoolExecutor(MAX_CONCURRENCY) as threads:
         # A single command needs no thread of its own.
-        each = map if len(requests) == 1 else threads.map
-        outcomes = list(each(lambda request: invocation.carry_out(lambda: request, **fields), requests))
+        outcomes = list((map if len(events) == 1 else threads.map)(carry_out, events))
     for outcome in outcomes:
         invocation.publish_later(outcome, fields.get("source"))
-    if failures := [(outcome.error, outcome) for outcome in outcomes if outcome.error is not None]:
+    errors = [outcome.error for outcome in outcomes]
+    rejected = _rejected(events, errors)
+    done = [outcome for outcome in outcomes if not isinstance(outcome.error, RequestRejected)]
+    if not done:
+        return _refuse(events, errors, fields)
+    more = {"rejected": rejected} if rejected else {}
+    if failures := [(outcome.error, outcome) for outcome in done if outcome.error is not None]:
         error, worst = max(failures, key=lambda failure: severity(failure[0]))
-        told = worst.to_dict() | {"failed": worst.failures()} if worst.failed else None
-        return _problem(error, fields["request_id"], told)
-    results = [outcome.to_dict() for outcome in outcomes]
-    return _answer(HTTPStatus.OK, results[0] if len(results) == 1 else {"results": results})
+        if worst.failed:
+            more |= worst.to_dict() | {"failed": worst.failures()}
+        each = [*(error for error, _ in failures), *(one.error for outcome in done for one in outcome.failed)]
+        return problem(error, fields["request_id"], more, each)
+    results = [outcome.to_dict() for outcome in done]
+    return answer(HTTPStatus.OK, results[0] if len(events) == 1 else {"results": results} | more)
 
 
 def _accept(
-    invocation: Invocation, requests: list[Request], queue_url: str, fields: dict[str, Any]
+    invocation: Invocation,
+    events: list[_Event],
+    sent_at: datetime | None,
+    queue_url: str,
+    fields: dict[str, Any],
 ) -> dict[str, Any]:
-    """The response after queueing all of the commands."""
+    """The response after queueing all of the valid commands."""
     commands: list[Command] = []
+    errors: list[EndConversationError | None] = []
     # One for all: Secrets Manager may hang, and the sender does not wait.
     checked_by = invocation.deadline.within(DEFAULT_SID_LIMIT)
-    for request in requests:
+    for event in events:
         command: Command | None = None
         try:
-            with invocation.reporting(fields):
-                command = Command.parse(*request)
+            with invocation.reporting(fields | _place(event, events)):
+                command = Command.parse(*event.load(sent_at))
                 invocation.service.check_acceptable(command, checked_by)
         except EndConversationError as error:
             invocation.publish_later(Outcome(command, error=error), fields.get("source"))
-            return _problem(error, fields["request_id"])
-        commands.append(command)
+            if not isinstance(error, RequestRejected):
+                return problem(error, fields["request_id"])
+            errors.append(error)
+        else:
+            errors.append(None)
+            commands.append(command)
+    if not commands:
+        return _refuse(events, errors, fields)
     deadline = invocation.deadline.within(QUEUEING_LIMIT)
     with ThreadPoolExecutor(MAX_CONCURRENCY) as threads:
-        message_ids = list(
+        queued = list(
             threads.map(lambda command: _queue(invocation, command, queue_url, deadline, fields), commands)
         )
-    if queued := sum(isinstance(told, str) for told in message_ids):
-        count("CommandsQueued", queued)
-    for told in message_ids:
+    message_ids = [told for told in queued if isinstance(told, str)]
+    more: dict[str, Any] = {"message_ids": message_ids} if message_ids and len(events) > 1 else {}
+    if rejected := _rejected(events, errors):
+        more["rejected"] = rejected
+    if message_ids:
+        count("CommandsQueued", len(message_ids))
+    for told in queued:
         if isinstance(told, EndConversationError):
             # Those already queued are carried out anyway, and again when the sender retries.
-            return _problem(told, fields["request_id"])
-    ids = {"message_id": message_ids[0]} if len(message_ids) == 1 else {"message_ids": message_ids}
-    headers = {"preference-applied": "respond-async"}
-    return _answer(HTTPStatus.ACCEPTED, {"status": "accepted", **ids}, headers=headers)
+            return problem(told, fields["request_id"], more)
+    accepted = {"status": "accepted"} | (more if len(events) > 1 else {"message_id": message_ids[0]})
+    return answer(HTTPStatus.ACCEPTED, accepted, headers={"preference-applied": "respond-async"})
+
+
+def _place(event: _Event, events: list[_Event]) -> dict[str, int]:
+    """Log fields that tell one of several events."""
+    return {} if len(events) == 1 else {"index": event.position}
+
+
+def _rejected(events: list[_Event], errors: Sequence[EndConversationError | None]) -> list[dict[str, Any]]:
+    """The events that are rejected, with the reasons by field."""
+    return [
+        {"index": event.position, "errors": _field_errors(error)}
+        for event, error in zip(events, errors, strict=True)
+        if isinstance(error, RequestRejected)
+    ]
+
+
+def _field_errors(error: RequestRejected) -> list[dict[str, str]]:
+    match error:
+        case InvalidRequest(errors=errors):
+            return [each._asdict() for each in errors]
+        case FlowNotAllowed():
+            return [{"field": "flow_sid", "message": str(error)}]
+    return [{"field": "account_sid", "message": str(error)}]
+
+
+def _refuse(
+    events: list[_Event], errors: Sequence[EndConversationError | None], fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The response if all events are rejected."""
+    (first, *others) = filter(None, errors)
+    if not others:
+        return problem(first, fields["request_id"])
+    none = InvalidRequest(f"none of the {len(events)} events makes a command that may be carried out")
+    return problem(none, fields["request_id"], {"rejected": _rejected(events, errors)})
 
 
 def _queue(
@@ -231,17 +287,25 @@ def _prefers_async(request: HttpRequest) -> bool:
     return any(re.fullmatch(r"respond-async(\s*=)?", preference) for preference in preferences)
 
 
-def _payloads(source: Source, request: HttpRequest) -> list[object]:
-    """The command fields of a webhook's events, without ignored events.
+def _events(source: Source, request: HttpRequest) -> list[_Event]:
+    """A webhook's events, without ignored ones.
 
     Raises:
         RequestRejected: the body is not what the source declares.
     """
-    events = source.events(request)
-    payloads: list[object] = [event for event in events if event is not None]
-    if ignored := len(events) - len(payloads):
+    found = source.events(request)
+    events = []
+    for position, event in enumerate(found):
+        payload: object
+        try:
+            payload = source.payload(event)
+        except InvalidRequest as refusal:
+            payload = refusal
+        if payload is not None:
+            events.append(_Event(position, payload))
+    if ignored := len(found) - len(events):
         count("WebhooksIgnored", ignored)
-    return payloads
+    return events
 
 
 def _payload(request: HttpRequest) -> object:
@@ -256,46 +320,3 @@ def _payload(request: HttpRequest) -> object:
     if not body:
         raise InvalidRequest("the body is empty")
     return parse_json(body)
-
-
-def _problem(
-    error: EndConversationError, request_id: str | None, more: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    status = STATUS[type(error)]
-    internal = isinstance(error, InternalError)
-    problem: dict[str, Any] = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status,
-        "detail": "the function's log has the details" if internal else str(error),
-        "code": error.code,
-        "request_id": request_id,
-        **(more or {}),
-    }
-    headers = {}
-    match error:
-        case InvalidRequest(errors=errors) if errors:
-            problem["errors"] = [item._asdict() for item in errors]
-        case TwilioFailure(twilio_code=int(twilio_code)):
-            problem["twilio_code"] = twilio_code
-        case MethodNotAllowed():
-            headers["allow"] = "POST"
-        case QueueUnavailable():
-            headers["retry-after"] = "1"
-    if isinstance(error, TwilioThrottled):
-        headers["retry-after"] = str(error.retry_after or 1)
-    return _answer(status, problem, "application/problem+json", headers)
-
-
-def _answer(
-    status: HTTPStatus,
-    content: dict[str, Any],
-    media_type: str = "application/json",
-    headers: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    return {
-        "statusCode": int(status),
-        "headers": {"content-type": media_type, "cache-control": "no-store"} | (headers or {}),
-        "body": json.dumps(content),
-        "isBase64Encoded": False,
-    }

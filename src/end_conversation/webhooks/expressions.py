@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jmespath
 from aws_lambda_powertools.utilities.jmespath_utils import PowertoolsFunctions
-from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError
+from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
 from jmespath.functions import signature
 
 T = TypeVar("T")
@@ -27,7 +27,15 @@ MAX_INFLATED = 2**20
 
 
 class EvaluationError(ValueError):
-    """An expression cannot be evaluated for this payload; the message contains neither."""
+    """An expression cannot be evaluated for this payload; the message contains neither.
+
+    Attributes:
+        value: what it failed for, if known; never for a log.
+    """
+
+    def __init__(self, reason: str = "", value: object = None) -> None:
+        super().__init__(f"cannot be evaluated: {reason}" if reason else "cannot be evaluated")
+        self.value = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +85,14 @@ class Expression:
             return self._parsed.search(payload, _OPTIONS)
         except EvaluationError:
             raise
+        except JMESPathTypeError as error:
+            # Sometimes JMESPath says `NoneType`.
+            given = {"NoneType": "null", "str": "string", "int": "number", "float": "number"}
+            reason = f"{error.function_name} takes no {given.get(error.actual_type, error.actual_type)}"
+            raise EvaluationError(reason, error.current_value) from None
         except Exception:  # noqa: BLE001 - functions raise anything for odd input: TypeError, OverflowError, zlib.error
             # Without its cause: JMESPath's errors quote the payload.
-            raise EvaluationError("cannot be evaluated") from None
+            raise EvaluationError from None
 
 
 # The decorator is untyped.
@@ -114,7 +127,7 @@ class _Functions(PowertoolsFunctions):
         try:
             return to_e164(text, region)
         except ValueError as error:
-            raise EvaluationError(f"cannot be evaluated: {error}") from None
+            raise EvaluationError(str(error), phone) from None
 
     # The next three are those of JMESPath Community:
     # https://github.com/jmespath-community/jmespath.spec/blob/main/jep-014-string-functions.md

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b64decode, b64encode
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from end_conversation.command import parse_date_time
 from end_conversation.errors import InvalidRequest, InvalidSignature
@@ -35,11 +36,16 @@ _STANDARD_KEY_PREFIX = "whsec_"
 # Without a period, which separates what is signed: an id could pass for a timestamp otherwise.
 _STANDARD_ID = re.compile(r"[!-\-/-~]{1,256}")
 _STANDARD_SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
-_PLACEHOLDER = re.compile(r"\{(timestamp|method|url|body)\}")
+_STANDARD_FAMILIES = ("webhook", "svix")
+_STANDARD_NAMES = ("id", "timestamp", "signature")
+_PLACEHOLDER = re.compile(r"\{(timestamp|method|url|body|header:[A-Za-z0-9_-]+)\}")
+_FORMAT_PLACEHOLDER = re.compile(r"\\\{(timestamp|signature)\\\}")  # of an escaped template
 _PORT = re.compile(r":\d+$", re.ASCII)
 _UNIX = {"unix": (re.compile(r"\d{1,12}", re.ASCII), 1), "unix-ms": (re.compile(r"\d{1,15}", re.ASCII), 1000)}
 _TWILIO_ALGORITHMS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 _MAX_FORM_FIELDS = 1000
+_PUBLISHED_KEYS = ("dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==",)
+"""Anybody can sign with them. https://developer.zendesk.com/documentation/webhooks/verifying/"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,11 @@ class Proof:
         header: name of the header with the signature or token, in lower case.
         algorithm: `sha256` or `sha1`.
         encoding: of the signature, `hex` or `base64`.
-        prefix: what precedes it in the header's value.
-        signed: what is signed, a template of `{timestamp}`, `{method}`, `{url}` and `{body}`.
-        timestamp_header: in lower case; None if there is no timestamp.
+        prefix: what precedes a token in the header's value.
+        format: the header's value, a template of `{signature}` and, if it is there, `{timestamp}`.
+        key_encoding: of the keys, `text`, `hex` or `base64`.
+        signed: what is signed, a template of `{timestamp}`, `{method}`, `{url}`, `{header:NAME}`, `{body}`.
+        timestamp_header: in lower case; None if there is no timestamp, or it is in the signature's header.
         timestamp_format: `unix`, `unix-ms` or `rfc3339`.
     """
 
@@ -63,6 +71,8 @@ class Proof:
     algorithm: str = "sha256"
     encoding: str = "hex"
     prefix: str = ""
+    format: str = "{signature}"
+    key_encoding: str = "text"
     signed: str = "{body}"
     timestamp_header: str | None = None
     timestamp_format: str = "unix"
@@ -110,26 +120,39 @@ def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: 
         raise InvalidSignature(cause)
 
 
-def parse_key(kind: str, text: str) -> bytes:
-    """Decode a key for this type of proof.
+def parse_key(kind: str, text: str, encoding: str = "text") -> bytes:
+    """Decode a key.
+
+    Args:
+        kind: type of the proof.
+        text: the key as the vendor shows it.
+        encoding: `text`, `hex` or `base64`.
 
     Raises:
         ValueError: the message never contains the key.
     """
+    if text in _PUBLISHED_KEYS:
+        raise ValueError("is not secret: its vendor publishes it for tests")
+    wanted = "Unicode, and not blank"
     try:
         if kind == "standard":
-            encoded = text.removeprefix(_STANDARD_KEY_PREFIX)
-            # Some vendors show keys without padding.
-            key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+            wanted = f"the base64 of {MIN_KEY_BYTES} bytes or more"
+            key = _from_base64(text.removeprefix(_STANDARD_KEY_PREFIX))
             if len(key) >= MIN_KEY_BYTES:
                 return key
-        # Without a password, everybody who knows the user would pass.
-        elif (text.partition(":")[2] if kind == "basic" else text).strip():
+        elif kind == "basic":
+            wanted = "user:password"
+            # Without a password, everybody who knows the user would pass.
+            if text.partition(":")[2].strip():
+                return text.encode()
+        elif encoding != "text":
+            wanted = encoding
+            return bytes.fromhex(text) if encoding == "hex" else _from_base64(text)
+        elif text.strip():
             return text.encode()
     except ValueError:
         pass
-    wanted = {"standard": f"the base64 of {MIN_KEY_BYTES} bytes or more", "basic": "user:password"}
-    raise ValueError(f"must be {wanted.get(kind, 'Unicode, and not blank')}")
+    raise ValueError(f"must be {wanted}")
 
 
 def sign_standard(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
@@ -139,7 +162,7 @@ def sign_standard(key: bytes, message_id: str, timestamp: str, body: bytes) -> s
 
 
 def sign_hmac(proof: Proof, key: bytes, content: bytes) -> str:
-    """A signature for a proof of the type `hmac`, without its prefix."""
+    """A signature for a proof of the type `hmac`."""
     digest = hmac.digest(key, content, proof.algorithm)
     return digest.hex() if proof.encoding == "hex" else b64encode(digest).decode()
 
@@ -154,32 +177,40 @@ def sign_twilio(key: bytes, url: str, fields: Iterable[tuple[str, str]], algorit
 
 
 def signed_content(proof: Proof, request: HttpRequest, timestamp: str, base_url: str | None = None) -> bytes:
-    """What is signed: the filled-in template of a proof of the type `hmac`."""
+    """What is signed: the filled-in template of a proof of the type `hmac`.
+
+    Raises:
+        InvalidSignature: the request lacks a header that is signed.
+    """
     fillers: dict[str, Callable[[], bytes]] = {
         "timestamp": timestamp.encode,
         "method": partial(_bytes, request.method or ""),
         "url": lambda: request.url(base_url).encode(),
         "body": request.body,
     }
+
+    def filled(name: str) -> bytes:
+        kind, _, header = name.partition(":")
+        return _bytes(_header(request, header.lower(), "header")) if header else fillers[kind]()
+
     # Every other piece is a placeholder's name.
     pieces = _PLACEHOLDER.split(proof.signed)
-    return b"".join(fillers[each]() if index % 2 else each.encode() for index, each in enumerate(pieces))
+    return b"".join(filled(each) if index % 2 else each.encode() for index, each in enumerate(pieces))
 
 
 def form_fields(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form, in order.
+    """The fields of a form, in order; a byte order mark is ignored.
+
+    https://url.spec.whatwg.org/#urlencoded-parsing
 
     Raises:
-        ValueError: not a form, or one with more than a thousand fields.
+        ValueError: it has more than a thousand fields.
     """
-    text = body.decode()
-    return parse_qsl(
-        text,
-        keep_blank_values=True,
-        strict_parsing=bool(text),
-        errors="strict",
-        max_num_fields=_MAX_FORM_FIELDS,
-    )
+    pairs = body.removeprefix(BOM_UTF8).split(b"&")
+    if len(pairs) > _MAX_FORM_FIELDS:
+        raise ValueError
+    parts = (pair.replace(b"+", b" ").partition(b"=") for pair in pairs if pair)
+    return [(_unquoted(name), _unquoted(value)) for name, _, value in parts]
 
 
 def _standard(_: Proof, request: HttpRequest, body: bytes, now: float, __: str | None) -> Claim:
@@ -188,9 +219,12 @@ def _standard(_: Proof, request: HttpRequest, body: bytes, now: float, __: str |
     Not the reference library, which decodes the body, fails at the first unreadable entry of
     `webhook-signature` and accepts any float as a timestamp; the scheme is a few lines.
     """
-    message_id, timestamp, entries = (
-        _header(request, f"webhook-{name}", name) for name in ("id", "timestamp", "signature")
+    # All three of one family; Svix sends the scheme under its own names, too.
+    family = max(
+        _STANDARD_FAMILIES,
+        key=lambda family: sum(bool(request.header(f"{family}-{name}")) for name in _STANDARD_NAMES),
     )
+    message_id, timestamp, entries = (_header(request, f"{family}-{name}", name) for name in _STANDARD_NAMES)
     if not _STANDARD_ID.fullmatch(message_id):
         raise InvalidSignature("id_malformed")
     _check_age(timestamp, "unix", now)
@@ -201,15 +235,21 @@ def _standard(_: Proof, request: HttpRequest, body: bytes, now: float, __: str |
 
 
 def _hmac(proof: Proof, request: HttpRequest, _: bytes, now: float, base_url: str | None) -> Claim:
-    given = _without(proof.prefix, _header(request, proof.header, "signature"))
+    signatures, timestamps = _parts(proof.format, _header(request, proof.header, "signature"))
+    if not signatures:
+        raise InvalidSignature("signature_malformed")
     timestamp = ""
-    if proof.timestamp_header is not None:
-        timestamp = _header(request, proof.timestamp_header, "timestamp")
+    if "{timestamp}" in proof.signed:
+        if proof.timestamp_header is not None:
+            timestamp = _header(request, proof.timestamp_header, "timestamp")
+        elif len(timestamps) == 1:
+            (timestamp,) = timestamps
+        else:
+            raise InvalidSignature("timestamp_repeated" if timestamps else "timestamp_missing")
         _check_age(timestamp, proof.timestamp_format, now)
     content = signed_content(proof, request, timestamp, base_url)
-    if proof.encoding == "hex":
-        given = given.lower()
-    return Claim((_bytes(given),), lambda key: (sign_hmac(proof, key, content).encode(),))
+    given = (_bytes(each.lower() if proof.encoding == "hex" else each) for each in signatures)
+    return Claim(tuple(given), lambda key: (sign_hmac(proof, key, content).encode(),))
 
 
 def _token(proof: Proof, request: HttpRequest, body: bytes, _: float, __: str | None) -> Claim:
@@ -240,7 +280,7 @@ def _twilio(_: Proof, request: HttpRequest, body: bytes, __: float, base_url: st
             fields = form_fields(body)
         except ValueError:
             raise InvalidSignature("body_unreadable") from None
-    elif parse_qs(urlsplit(url).query).get("bodySHA256") != [sha256(body).hexdigest()]:
+    elif parse_qs(request.query).get("bodySHA256") != [sha256(body).hexdigest()]:
         # The signature covers the URL only; the URL contains the body's hash.
         raise InvalidSignature("body_hash_unknown")
     return Claim(
@@ -254,8 +294,32 @@ def _none(_: Proof, __: HttpRequest, ___: bytes, ____: float, _____: str | None)
 
 
 def _knows(given: bytes, body: bytes) -> Claim:
-    """The request contains the key itself. Compares keyed hashes, whose length reveals nothing."""
-    return Claim((hmac.digest(given, body, "sha256"),), lambda key: (hmac.digest(key, body, "sha256"),))
+    """The request contains the key itself."""
+
+    def expected(key: bytes) -> tuple[bytes, ...]:
+        # As much work as for a signature: the time must not tell one type of source from another.
+        hmac.digest(key, body, "sha256")
+        return (key,)
+
+    return Claim((given,), expected)
+
+
+def _parts(template: str, value: str) -> tuple[list[str], list[str]]:
+    """What a header's value has in place of `{signature}` and `{timestamp}`.
+
+    If the template is a list, so is the value: its entries may have any order, be repeated or be others, as
+    they are while a sender rotates its key or changes its scheme (`t=…,v1=…,v1=…,v0=…`).
+    """
+    separator = next((each for each in ",;" if each in template), "\n")
+    found: dict[str, list[str]] = {"signature": [], "timestamp": []}
+    for piece in template.split(separator):
+        pattern = _FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip()))
+        for entry in value.split(separator):
+            # Like RFC 9110's schemes, whatever surrounds the placeholders is case-insensitive.
+            if match := re.fullmatch(pattern, entry.strip(), re.IGNORECASE):
+                for name, text in match.groupdict().items():
+                    found[name].append(text)
+    return found["signature"], found["timestamp"]
 
 
 def _header(request: HttpRequest, name: str, what: str) -> str:
@@ -297,6 +361,15 @@ def _spellings(url: str) -> set[str]:
     bare = _PORT.sub("", host)
     ported = host if host != bare else f"{host}:{443 if scheme == 'https' else 80}"
     return {f"{scheme}://{each}{slash}{path}" for each in (bare, ported)}
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode it; some vendors leave out the padding."""
+    return b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _unquoted(text: bytes) -> str:
+    return unquote_to_bytes(text).decode(errors="replace")
 
 
 def _bytes(text: str) -> bytes:

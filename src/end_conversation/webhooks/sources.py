@@ -7,15 +7,16 @@ when the secret is read, so requests only evaluate it.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from end_conversation.command import parse_json
+from end_conversation.command import SCHEMA, parse_json
 from end_conversation.errors import FieldError, InvalidRequest, UnsupportedMediaType
 from end_conversation.http_request import SOURCE_NAME
-from end_conversation.schema import compiled
+from end_conversation.schema import compiled, is_unicode
 from end_conversation.webhooks.expressions import EvaluationError, Expression
 from end_conversation.webhooks.proofs import Keys, Proof, check, form_fields, parse_key
 
@@ -31,6 +32,7 @@ MAX_BODY = 2**20
 """Maximum bytes of a webhook's body."""
 
 _RESERVED = "conversation-ended"
+_FOR_LOGS = ("conversation_id", "reason")
 _DEFAULTS: dict[str, dict[str, Any]] = {"token": {"header": "authorization", "prefix": "Bearer "}}
 
 Declaration = dict[str, Any]
@@ -49,6 +51,8 @@ class Source:
         each: finds the events in a body; None: the body is the one event.
         when: which events end a conversation; None: all.
         respond: `async` when the commands are queued, `sync` when they have been carried out.
+        challenge: the name of a header, or an expression for the body, with what has to be sent back.
+        dry_run: whether its commands end nothing.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Source:
     each: Expression | None = None
     when: Expression | None = None
     respond: str = "async"
+    challenge: str | Expression | None = None
+    dry_run: bool = False
 
     def verify(self, request: HttpRequest, now: float, base_url: str | None = None) -> None:
         """Reject a request that is not from the source.
@@ -72,34 +78,73 @@ class Source:
         """
         check(self.proof, self.keys, request, now, base_url)
 
-    def events(self, request: HttpRequest) -> list[Payload | None]:
-        """The command fields of each event; None for ignored events.
+    def challenge_in(self, request: HttpRequest) -> str | None:
+        """What the request wants to have back, to see that the endpoint is ours; None for any other."""
+        match self.challenge:
+            case None:
+                return None
+            case str(header):
+                found: object = "".join(request.header(header)[:1])
+            case expression:
+                try:
+                    found = expression.search(_decoded(request))
+                except (InvalidRequest, UnsupportedMediaType, EvaluationError):
+                    return None
+        return found if isinstance(found, str) and found else None
 
-        `Command.parse` validates them.
+    def events(self, request: HttpRequest) -> list[object]:
+        """The events in a request.
 
         Raises:
             UnsupportedMediaType: the content type is neither JSON nor a form.
-            InvalidRequest: the body does not fit the declaration; the message quotes nothing of it.
+            InvalidRequest: there is no list of events in the body; the message quotes nothing of it.
         """
         body = _decoded(request)
-        events = [body] if self.each is None else self._find("each", self.each, body)
+        try:
+            events = [body] if self.each is None else self.each.search(body)
+        except EvaluationError as error:
+            raise InvalidRequest.of_fields(FieldError("each", str(error))) from None
         if not isinstance(events, list) or len(events) > MAX_EVENTS:
             raise InvalidRequest.of_fields(
                 FieldError("each", f"must be a list of at most {MAX_EVENTS} events")
             )
-        return [self._payload(event) for event in events]
+        return events
 
-    def _payload(self, event: object) -> Payload | None:
-        if self.when is not None and _is_nothing(self._find("when", self.when, event)):
-            return None
-        return {name: self._find(name, expression, event) for name, expression in self.command.items()}
+    def payload(self, event: object) -> Payload | None:
+        """The command fields of an event, for `Command.parse`; None if the event is to be ignored.
 
-    @staticmethod
-    def _find(name: str, expression: Expression, payload: object) -> Any:  # noqa: ANN401 - any JSON
+        Raises:
+            InvalidRequest: names the fields whose expressions do not fit the event; quotes nothing of it.
+        """
         try:
-            return expression.search(payload)
+            if self.when is not None and _is_nothing(self.when.search(event)):
+                return None
         except EvaluationError as error:
-            raise InvalidRequest.of_fields(FieldError(name, str(error))) from None
+            raise InvalidRequest.of_fields(FieldError("when", str(error))) from None
+        payload: Payload = {"dry_run": True} if self.dry_run else {}
+        errors = []
+        for name, expression in self.command.items():
+            try:
+                found = expression.search(event)
+            except EvaluationError as error:
+                found = None
+                if name not in _FOR_LOGS:
+                    errors.append(FieldError(name, str(error)))
+            payload.setdefault(name, _for_logs(name, found) if name in _FOR_LOGS else found)
+        if errors:
+            raise InvalidRequest.of_fields(*errors)
+        return payload
+
+
+def _for_logs(name: str, found: object) -> str | None:
+    """A field for logs only: it must not cost the event, so what is invalid is left out."""
+    text = json.dumps(found) if _is_number(found) else found
+    longest = SCHEMA["properties"][name]["maxLength"]
+    return text if isinstance(text, str) and 0 < len(text) <= longest and is_unicode(text) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +244,13 @@ def parse_source(name: str, declaration: object) -> Source:
     return Source(
         name,
         proof,
-        tuple(_key(proof.type, position, key) for position, key in enumerate(given["keys"])),
+        tuple(_key(proof, position, key) for position, key in enumerate(given["keys"])),
         {field.removeprefix("command."): expression for field, expression in expressions.items()},
         each,
         when,
         given["respond"] or "async",
+        _challenge(given["challenge"] or {}),
+        bool(given["dry_run"]),
     )
 
 
@@ -237,12 +284,29 @@ def _proof(verify: Declaration) -> Proof:
     said = _DEFAULTS.get(kind, {}) | said
     for header in said.keys() & {"header", "timestamp_header"}:
         said[header] = said[header].lower()
+    if kind == "hmac" and "prefix" in said:
+        if "format" in said:
+            raise ValueError("verify.format and verify.prefix exclude each other")
+        said["format"] = said.pop("prefix") + "{signature}"
     proof = Proof(**said)
+    if proof.format.count("{signature}") != 1 or proof.format.count("{timestamp}") > 1:
+        raise ValueError("verify.format must contain {signature} once, and {timestamp} at most once")
     if "{body}" not in proof.signed:
         raise ValueError("verify.signed must contain {body}")
-    if ("{timestamp}" in proof.signed) != (proof.timestamp_header is not None):
-        raise ValueError("verify.timestamp_header and {timestamp} in verify.signed require each other")
+    # Where the timestamp is: nowhere, in the format, or in a header of its own.
+    places = ("{timestamp}" in proof.format) + (proof.timestamp_header is not None)
+    if places != ("{timestamp}" in proof.signed):
+        raise ValueError("verify.signed must have {timestamp} if timestamp_header or format has it, else not")
     return proof
+
+
+def _challenge(declared: Declaration) -> str | Expression | None:
+    said = {field: value for field, value in declared.items() if value is not None}
+    if len(said) > 1:
+        raise ValueError("challenge must have either header or body")
+    if "header" in said:
+        return str(said["header"]).lower()
+    return _expression("challenge.body", said["body"]) if said else None
 
 
 def _expression(field: str, text: str) -> Expression:
@@ -252,9 +316,9 @@ def _expression(field: str, text: str) -> Expression:
         raise ValueError(f"{field} {error}") from None
 
 
-def _key(kind: str, position: int, text: str) -> bytes:
+def _key(proof: Proof, position: int, text: str) -> bytes:
     try:
-        return parse_key(kind, text)
+        return parse_key(proof.type, text, proof.key_encoding)
     except ValueError as error:
         raise ValueError(f"keys.{position} {error}") from None
 
@@ -268,9 +332,9 @@ def _signing_key(entry: object) -> bytes | None:
 
 def _decoded(request: HttpRequest) -> object:
     """The body's JSON, or a form's fields; repeated fields become lists."""
-    if not request.is_form and request.media_type not in ("", "application/json"):
+    if not (request.is_form or request.is_json):
         raise UnsupportedMediaType("the body must be application/json or application/x-www-form-urlencoded")
-    body = request.body()
+    body = request.body().removeprefix(BOM_UTF8)
     if not body:
         raise InvalidRequest("the body is empty")
     if len(body) > MAX_BODY:

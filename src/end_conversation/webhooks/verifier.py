@@ -81,8 +81,8 @@ class Verifier:
         secret = self._get(deadline)
         try:
             return check(secret)
-        except InvalidSignature as refusal:
-            if not (refusal.is_by_secret and self._may_renew()):
+        except InvalidSignature:
+            if not self._may_renew():
                 raise
             newer = self._renewed(secret, asked_at, deadline)
             if newer is None:
