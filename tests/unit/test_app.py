@@ -254,22 +254,6 @@ def test_of_an_unusable_secret_nothing_comes_out(
     assert "canary-of-the-secret" not in function.output
 
 
-def test_stale_credentials_are_used_logged_and_counted(
-    function: Function,
-    secrets_manager: SecretsManager,
-    command: dict[str, str],
-    environment: pytest.MonkeyPatch,
-) -> None:
-    """Secrets Manager is down; customers do not notice, the operator does."""
-    environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
-    function(command)
-    secrets_manager.fail(code="InternalServiceError")
-    assert function(command)["executions"]
-    assert function.metrics["StaleCredentialsUsed"] == 1
-    (line,) = [line for line in function.logs if line["message"] == "stale_credentials_used"]
-    assert line["detail"] == "Secrets Manager refuses the secret: InternalServiceError"
-
-
 def test_a_hundred_warm_invocations_share_everything(
     function: Function, studio: Studio, secrets_manager: SecretsManager
 ) -> None:

@@ -17,22 +17,14 @@ def test_a_deadline_never_has_less_than_nothing_left() -> None:
 
 
 def test_a_call_that_hangs_is_given_up() -> None:
-    """The caller goes on at its time, whatever the call does."""
+    """The caller goes on at its time, whatever the call does; else it gets the result, or the error."""
     released = threading.Event()
     began = monotonic()
     with pytest.raises(TimeoutError):
         call_within(0.05, released.wait)
     assert monotonic() - began < 1
     released.set()
-
-
-def test_a_call_gives_its_result() -> None:
-    """In time, the result is the function's."""
     assert call_within(5, lambda: 42) == 42
-
-
-def test_a_call_raises_what_the_function_raises() -> None:
-    """An error arrives in the caller's thread."""
     with pytest.raises(ZeroDivisionError):
         call_within(5, lambda: 1 // 0)
 
@@ -45,7 +37,7 @@ def test_an_http_answer_comes_before_the_gateway_gives_up() -> None:
 
 def test_a_hanging_twilio_gets_a_second_try_within_an_http_request() -> None:
     """One try never uses up the time of a request, even after the slowest reading of the secret."""
-    waits = sum(studio.BACKOFF * 2**tried for tried in range(1, studio.MAX_ATTEMPTS))
+    waits = sum(min(studio.BACKOFF * 2**tried, studio.MAX_BACKOFF) for tried in range(1, studio.MAX_ATTEMPTS))
     assert aws.CALL_LIMIT + 2 * studio.TRY_TIMEOUT + waits <= deadline.HTTP_BUDGET + 1
     assert 3 * studio.TRY_TIMEOUT <= deadline.HTTP_BUDGET
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Context, Function, SecretsManager, sample, secret_text
+from conftest import FLOW_SID, Context, Function, sample
 
 from end_conversation.errors import InvalidRequest
 from end_conversation.twilio import account as account_module
@@ -141,14 +141,6 @@ def test_a_queue_that_hangs_is_given_up_in_time(function: Function, environment:
         assert monotonic() - began < 1
 
 
-def test_a_cold_batch_reads_the_secret_once(
-    function: Function, studio: Studio, secrets_manager: SecretsManager
-) -> None:
-    """Ten records that all find nothing set up yet set it up once."""
-    assert function(batch(*commands(studio, 10))) == {"batchItemFailures": []}
-    assert len(secrets_manager.reads) == 1
-
-
 @pytest.mark.parametrize(
     ("record", "detail"),
     [
@@ -189,18 +181,6 @@ def test_ten_records_take_as_long_as_one(function: Function, studio: Studio) -> 
     assert monotonic() - began < 1.2
     assert all(is_ended(studio, command) for command in ten)
     assert studio.max_in_flight == 10
-
-
-def test_a_rotated_secret_is_read_once_for_ten_records(
-    function: Function, studio: Studio, secrets_manager: SecretsManager
-) -> None:
-    """All ten meet 401, one asks Secrets Manager, and none fails."""
-    function(batch(*commands(studio, 1)))
-    studio.credentials = {("SK" + "2" * 32, "rotated")}
-    secrets_manager.aws.put_secret(SECRET_ID, secret_text(apiKeySid="SK" + "2" * 32, apiKeySecret="rotated"))
-    assert function(batch(*commands(studio, 10))) == {"batchItemFailures": []}
-    assert len(secrets_manager.reads) == 2
-    assert function.metrics == {"ExecutionsEnded": 10}
 
 
 def test_counts_are_of_the_whole_batch(function: Function, studio: Studio) -> None:
