@@ -308,9 +308,15 @@ def test_what_can_never_succeed_is_refused_at_once(
 ) -> None:
     """The schema, the allow-list and the account come before the queue, and it is one RequestsRejected."""
     environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
-    answer = told(function(asked_for(way, command() | change)))
+    given = command(conversation_id="case-1") | change
+    answer = told(function(asked_for(way, given)))
     assert (answer[0], answer[1]["code"]) == (status, code)
     assert function.metrics == {"RequestsRejected": 1}
+    (line,) = function.logs
+    assert line.get("conversation_id") == (None if status == 400 else "case-1")
+    if status == 403:
+        function(asked_for(way, given | {"dry_run": True}))
+        assert [line["message"] for line in function.lines] == ["dry_run"]
     assert not sqs.calls
 
 

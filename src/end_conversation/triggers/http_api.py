@@ -191,9 +191,11 @@ def _accept(
     checked_by = invocation.deadline.within(DEFAULT_SID_LIMIT)
     for event in events:
         command: Command | None = None
+        own = fields | _place(event, events)
         try:
-            with invocation.reporting(fields | _place(event, events)):
+            with invocation.reporting(own):
                 command = Command.parse(*event.load(sent_at))
+                own |= command.log_fields()
                 invocation.service.check_acceptable(command, checked_by)
         except EndConversationError as error:
             invocation.publish_later(Outcome(command, error=error), fields.get("source"))
