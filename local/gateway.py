@@ -35,6 +35,8 @@ ROUTES = {
     ("POST", "/conversations/end"): {"authorizer": _AUTHORIZER},
     ("POST", "/webhooks/conversation-ended"): {},
     ("POST", "/webhooks/{source}"): {},
+    ("HEAD", "/webhooks/conversation-ended"): {},
+    ("HEAD", "/webhooks/{source}"): {},
 }
 """Each route, and what its authorizer adds to the request's context."""
 
