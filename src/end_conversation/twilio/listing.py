@@ -7,8 +7,8 @@ Twilio has no filter by contact, so finding a contact's Executions means listing
    begin. For a later command, what is newer is listed and added.
 2. A listing of several pages is kept for MAX_AGE. One of a single page, which takes one request again, serves
    only the invocation that made it.
-3. What is kept may have ended meanwhile. To find it costs a request that tells. But near misses, and what a
-   dry run tells, come from a listing of the same invocation only.
+3. What is kept may have ended meanwhile: ending it costs a request that tells. Near misses are only told from
+   a listing of the same invocation.
 4. Of contacts, only keyed hashes are kept.
 5. A failure is shared by the commands that waited for the listing, and then forgotten.
 """
@@ -251,11 +251,14 @@ def _find(executions: Collection[_Kept], wanted: list[Fingerprint], until: int) 
     if found:
         each = (ActiveExecution(sid, created) for created, sid in found)
         return Found(tuple(each), (), len(executions))
-    near: set[str | None] = {"later" for _ in theirs}
-    near |= {
-        near_miss(each, other.contact)
-        for other in executions
-        if other.contact.address not in addresses
-        for each in wanted
-    }
+    without_channel = {each.without_channel for each in wanted}
+    last_digits = {each.last_digits for each in wanted} - {None}
+    others = [
+        contact
+        for _, _, contact in executions
+        if (contact.without_channel in without_channel or contact.last_digits in last_digits)
+        and contact.address not in addresses
+    ]
+    near: set[str | None] = {near_miss(each, other) for each in wanted for other in others}
+    near |= {"later" for _ in theirs}
     return Found((), tuple(kind for kind in ("channel", "digits", "later") if kind in near), len(executions))

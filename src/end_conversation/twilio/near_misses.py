@@ -6,8 +6,8 @@ of a phone number the digits before its last eight, which are country and area.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import sys
 from hashlib import blake2b
 from typing import Literal, NamedTuple
@@ -48,7 +48,7 @@ class Fingerprints:
     """Makes fingerprints that can be compared with each other, with a key of its own."""
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(16)
+        self._key = os.urandom(16)
 
     def of(self, address: str) -> Fingerprint:
         """The fingerprint of a contact channel address."""
