@@ -25,7 +25,10 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
     """
     sqs = ready.aws.client("sqs")
     messages = sqs.receive_message(
-        QueueUrl=ready.queue_url, MaxNumberOfMessages=_BATCH, MessageSystemAttributeNames=["All"]
+        QueueUrl=ready.queue_url,
+        MaxNumberOfMessages=_BATCH,
+        MessageSystemAttributeNames=["All"],
+        MessageAttributeNames=["All"],
     ).get("Messages")
     if not messages:
         return None
@@ -80,7 +83,10 @@ def batch(messages: Iterable[Any], queue_arn: str = _ARN) -> dict[str, Any]:
                 "receiptHandle": message["ReceiptHandle"],
                 "body": message["Body"],
                 "attributes": message["Attributes"],
-                "messageAttributes": {},
+                "messageAttributes": {
+                    name: {"dataType": each["DataType"], "stringValue": each["StringValue"]}
+                    for name, each in message.get("MessageAttributes", {}).items()
+                },
                 "md5OfBody": message["MD5OfBody"],
                 "eventSource": "aws:sqs",
                 "eventSourceARN": queue_arn,

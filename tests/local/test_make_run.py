@@ -59,6 +59,7 @@ def test_judge_of_bystanders() -> None:
             ],
         ),
         ("http-async", ['"statusCode": 202', "Answer to the batch", "CommandsQueued  1 Count"]),
+        ("source-salesforce", ['"source": "salesforce"']),  # of the outcome event: it passed the queue
     ],
 )
 def test_run(event: str, printed: list[str]) -> None:
