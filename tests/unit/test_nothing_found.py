@@ -68,6 +68,8 @@ def test_what_is_near_is_told_everywhere(
     )
     assert detail.get("near") == near
     assert {one.status for one in executions} <= {"active"}
+    for address in (CONTACT, "5550006", *others):
+        assert address not in function.output + json.dumps(result) + json.dumps(bus.puts)
 
 
 def test_what_began_later_is_no_near_miss(function: Function, studio: Studio) -> None:

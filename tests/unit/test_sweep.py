@@ -18,6 +18,7 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import active as active_module
+from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 OTHER_FLOW_SID = "FW" + "2" * 32
@@ -254,103 +255,83 @@ def test_a_defect_is_reported_like_one_in_the_function(
     assert CONTACT not in sweep.output
 
 
-def test_if_no_flow_can_be_listed_it_raises(sweep: Function, studio: Studio) -> None:
-    """The operator's alarm is the function's error; it is counted once."""
-    with pytest.raises(ExecutionNotFound):
-        sweep({"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
-    assert sweep.metrics["ExecutionsNotFound"] == 1
-    assert [line["message"] for line in sweep.logs] == ["sweep_failed"]
-
-
-@pytest.mark.parametrize("statuses", [(404, 403), (403, 404)])
-def test_a_flow_that_is_gone_goes_before_what_may_pass(
+@pytest.mark.parametrize("statuses", [(404, 404), (404, 403), (403, 404)])
+def test_if_no_flow_can_be_listed_it_raises(
     sweep: Function, studio: Studio, statuses: tuple[int, int]
 ) -> None:
-    """If no Flow can be listed, it raises the failure that no later run will do without."""
+    """The failure that no later run will do without, counted once: Lambda's own error metric alarms."""
     for status in statuses:
         studio.fail(status=status)
     with pytest.raises(ExecutionNotFound):
         sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID]})
+    assert sweep.metrics == {"ExecutionsNotFound": 1}
+    assert [line["message"] for line in sweep.logs] == ["sweep_failed"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "code"), [({"status": 500}, "twilio_error"), ({"broken": "hang"}, "twilio_timeout")]
+)
 def test_what_was_found_of_a_broken_list_is_ended(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any], code: str
 ) -> None:
-    """A Flow too large for its list makes progress with every run."""
+    """A Flow too large for its list makes progress with every run: listing gets half of the time."""
     monkeypatch.setattr(active_module, "PAGE_SIZE", 2)
     monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
-    studio.fail(method="GET", status=500)
-    result = sweep(EVENT)
-    assert (result["complete"], flow(result)["error"]) == (False, "twilio_error")
+    studio.fail(method="GET", **fault)
+    result = sweep(EVENT, seconds=3)
+    assert (result["complete"], flow(result)["error"]) == (False, code)
     assert flow(result)["ended"] == 6 - len(active(studio)) >= 2
 
 
-def test_a_list_without_end_leaves_time_to_end_what_was_found(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "ended", "failed", "metrics"),
+    [
+        # What will not end is left for the next run; a conflict of an active Execution is no success either.
+        ({"status": 500}, 2, 1, {"ExecutionsEnded": 2, "TwilioErrors": 1}),
+        ({"status": 409}, 2, 1, {"ExecutionsEnded": 2, "TwilioErrors": 1}),
+        # What somebody else ended is counted apart, what is gone is as good as ended.
+        ({"status": 409, "carried_out": True}, 3, 0, {"ExecutionsEnded": 2, "ExecutionsAlreadyEnded": 1}),
+        ({"status": 404, "times": 2}, 3, 0, {"ExecutionsEnded": 1}),
+    ],
+)
+def test_one_failure_leaves_the_rest(
+    sweep: Function,
+    studio: Studio,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, Any],
+    ended: int,
+    failed: int,
+    metrics: dict[str, int],
 ) -> None:
-    """Reading on until there is no time left would end nothing, in every run again."""
-    monkeypatch.setattr(active_module, "PAGE_SIZE", 2)
-    seed(studio, 4)
-    studio.fail(method="GET", delay=0.001)
-    studio.fail(method="GET", broken="hang")
-    result = sweep(EVENT, seconds=2)
-    assert flow(result)["error"] == "twilio_timeout"
-    assert flow(result)["ended"] == flow(result)["stuck"] >= 2
-
-
-def test_a_failure_leaves_the_rest(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One Execution that will not end is counted, logged with its SID, and left for the next run."""
+    """It is counted, and logged with its SID."""
     monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
-    seed(studio, 5)
-    studio.fail(method="POST", status=500)
+    monkeypatch.setattr(studio_module, "MAX_ATTEMPTS", 1)
+    seed(studio, 3)
+    studio.fail(method="POST", **fault)
     result = sweep(EVENT)
-    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (False, 4, 1)
-    (line,) = [line for line in sweep.logs if line["level"] == "ERROR"]
-    assert ({line["execution_sid"]}, line["flow_sid"]) == (active(studio), FLOW_SID)
-    assert line["code"] == "twilio_error"
-    assert flow(sweep(EVENT))["ended"] == 1
+    assert flow(result) == {"flow_sid": FLOW_SID, "stuck": 3, "ended": ended, "failed": failed}
+    assert result["complete"] == (failed == 0)
+    assert sweep.metrics == {"StuckExecutions": 3} | metrics
+    lines = [line for line in sweep.logs if line["level"] == "ERROR"]
+    assert [line["code"] for line in lines] == ["twilio_error"] * failed
+    if failed:
+        assert {line["execution_sid"] for line in lines} == active(studio)
+        assert flow(sweep(EVENT))["ended"] == failed
 
 
-def test_what_is_gone_is_as_good_as_ended(
+def test_concurrency_is_bounded_and_throttling_outlasted(
     sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody deleted them meanwhile; one thread that comes upon two of them counts two."""
-    monkeypatch.setattr(stuck, "CONCURRENCY", 1)
-    seed(studio, 3)
-    studio.fail(method="POST", status=404, times=2)
-    result = sweep(EVENT)
-    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 3, 0)
-
-
-def test_what_somebody_else_ended_is_counted_apart(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here it was the sweep itself, and the answer got lost."""
-    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
-    seed(studio, 3)
-    studio.fail(method="POST", broken="reset", carried_out=True)
-    assert flow(sweep(EVENT))["ended"] == 3
-    assert sweep.metrics == {"StuckExecutions": 3, "ExecutionsEnded": 2, "ExecutionsAlreadyEnded": 1}
-
-
-def test_concurrency_is_bounded(sweep: Function, studio: Studio) -> None:
-    """Many at once, and never more than that."""
-    seed(studio, 200)
-    studio.fail(delay=0.02, times=None)
-    assert flow(sweep(EVENT))["ended"] == 200
-    assert stuck.CONCURRENCY // 2 <= studio.max_in_flight <= stuck.CONCURRENCY
-
-
-def test_throttling_is_outlasted(sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 30% of 429s everything is ended all the same, and never with more than the bound at once."""
+    """Many at once, and never more than that; with 30% of 429s everything is ended all the same."""
     monkeypatch.setattr(account_module, "BACKOFF", 0.01)
-    seed(studio, 300)
+    seed(studio, 200)
+    studio.fail(delay=0.02, times=100)
     studio.fail(status=429, share=0.3, times=None)
     result = sweep(EVENT, seconds=60)
-    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 300, 0)
-    assert studio.max_in_flight <= stuck.CONCURRENCY
+    assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 200, 0)
+    assert stuck.CONCURRENCY // 2 <= studio.max_in_flight <= stuck.CONCURRENCY
     assert not active(studio)
 
 
