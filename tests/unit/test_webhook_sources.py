@@ -349,26 +349,6 @@ def test_a_changed_verification_works_at_once(
     assert function(sent("crm"))["statusCode"] == 200
 
 
-def test_a_rotated_key_works_at_once(function: Function, secrets_manager: SecretsManager) -> None:
-    """Beside the old one, as long as the declaration has both."""
-    assert function(sent("crm"))["statusCode"] == 200
-    newer = "not-a-real-newer-key"
-    rotated = SOURCES | {"crm": TOKEN | {"keys": [KEY, newer]}}
-    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": rotated}))
-    for key in (newer, KEY):
-        assert function(sent("crm", headers={"authorization": f"Bearer {key}"}))["statusCode"] == 200
-
-
-def test_a_removed_source_is_refused_once_the_secret_is_read(
-    function: Function, secrets_manager: SecretsManager, clock: SimpleNamespace
-) -> None:
-    """At the latest when the secret is as old as it may be."""
-    assert function(sent("crm"))["statusCode"] == 200
-    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"keys": [OWN_KEY]}))
-    clock.now += 301
-    assert refused(function, sent("crm")) == UNAUTHORIZED
-
-
 @pytest.mark.parametrize("error", [None, "AccessDeniedException", "InternalServiceError"])
 def test_a_secret_that_cannot_be_read_is_unavailable(
     function: Function, secrets_manager: SecretsManager, error: str | None
@@ -390,22 +370,6 @@ def test_a_secret_that_hangs_is_unavailable_in_time(
     began = time.monotonic()
     refused(function, sent("crm"), 503)
     assert time.monotonic() - began < 10
-
-
-def test_a_secret_may_hold_sources_without_keys(function: Function, secrets_manager: SecretsManager) -> None:
-    """Our own route takes nobody then."""
-    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": SOURCES}))
-    assert function(sent("crm"))["statusCode"] == 200
-    assert refused(function, own({"flow_sid": FLOW_SID, "contact": CONTACT})) == UNAUTHORIZED
-
-
-def test_without_a_secret_no_source_is_known(
-    function: Function, environment: pytest.MonkeyPatch, secrets_manager: SecretsManager
-) -> None:
-    """401, and nothing is read."""
-    environment.setenv("WEBHOOK_SECRET_ID", "")
-    assert refused(function, sent("crm")) == UNAUTHORIZED
-    assert not secrets_manager.reads
 
 
 def test_a_key_of_our_own_route_opens_no_source(function: Function) -> None:
@@ -459,14 +423,6 @@ def test_several_events_are_all_queued(function: Function, sqs: Sqs) -> None:
     assert function.metrics == {"CommandsQueued": 4, "WebhooksIgnored": 1}
 
 
-def test_the_one_event_of_a_list_has_one_id(function: Function, sqs: Sqs) -> None:
-    """As if it had come by itself."""
-    assert told(function(sent("many", {"events": [EVENT]})))[1] == {
-        "status": "accepted",
-        "message_id": sqs.ids[0],
-    }
-
-
 def test_none_is_acknowledged_if_one_is_not_queued(function: Function, sqs: Sqs) -> None:
     """503: the sender comes again. What is queued by then has its line and its count."""
     events = [EVENT | {"case": f"case-{n}"} for n in range(5)]
@@ -479,11 +435,6 @@ def test_none_is_acknowledged_if_one_is_not_queued(function: Function, sqs: Sqs)
     assert {line["message_id"] for line in function.logs if line["message"] == "command_queued"} == set(
         sqs.ids
     )
-
-
-def test_no_events_are_ignored(function: Function) -> None:
-    """An empty list is nothing to do, and no failure."""
-    assert told(function(sent("many", {"events": []}))) == (200, {"status": "ignored"})
 
 
 OTHER_FLOW = "FW" + "8" * 32
@@ -618,12 +569,6 @@ def test_a_verified_body_is_read(
         assert not sqs.calls
 
 
-@pytest.mark.parametrize("body", ["null", "7", '"closed"', "[]", "true"])
-def test_json_that_is_no_object_is_no_event(function: Function, body: str) -> None:
-    """It has no field that `when` would find."""
-    assert told(function(sent("crm", body))) == (200, {"status": "ignored"})
-
-
 def test_null_is_ignored_by_sources_only(function: Function) -> None:
     """On our own routes it is no command."""
     for event in (own(None), sample("http") | {"body": "null"}):
@@ -657,30 +602,17 @@ def test_no_value_of_a_payload_comes_out(function: Function, sqs: Sqs, field: st
     assert not sqs.calls
 
 
-@pytest.mark.parametrize(
-    ("declaration", "body"),
-    [
-        ({"when": "starts_with(event, 'c')"}, {"event": [CANARY]}),
-        ({"each": "sort_by(@, &n)"}, [{"n": CANARY}, {"n": 7}]),
-        ({"when": "powertools_json(event)"}, {"event": "{" + CANARY}),
-        ({"when": "powertools_base64(event)"}, {"event": CANARY}),
-        ({"command": TOKEN["command"] | {"contact": "e164(phone)"}, "when": None}, {"phone": CANARY}),
-        ({"command": TOKEN["command"] | {"contact": "abs(phone)"}, "when": None}, {"phone": CANARY}),
-    ],
-)
-def test_what_an_expression_cannot_do_is_a_clear_answer(
-    function: Function, secrets_manager: SecretsManager, declaration: dict[str, Any], body: Any
+def test_a_source_in_shadow_mode_ends_nothing(
+    function: Function, studio: Studio, sqs: Sqs, environment: pytest.MonkeyPatch
 ) -> None:
-    """400 with the declaration's field: JMESPath's own errors would quote the payload."""
-    secrets_manager.aws.put_secret(SECRET_ID, json.dumps({"sources": {"crm": TOKEN | declaration}}))
-    problem = refused(function, sent("crm", body), 400)
-    (error,) = problem["errors"]
-    assert error["field"] in ("when", "each", "contact")
-    assert "canary" not in json.dumps(problem) + function.output
-
-
-def test_an_own_field_that_is_null_is_absent(function: Function, sqs: Sqs) -> None:
-    """An expression that finds nothing leaves its field out."""
-    assert function(sent("crm", EVENT | {"case": None, "at": None}))["statusCode"] == 202
-    assert "conversation_id" not in sqs.bodies[0]
-    assert sqs.bodies[0]["occurred_at"].startswith("2026-03-02T09:41:09.512")
+    """Its command is queued as a dry run, and the log says what it would have ended, and for whom."""
+    execution = active(studio)
+    assert function(sent("shadow"))["statusCode"] == 202
+    (message,) = sqs.messages
+    record = sample("sqs")["Records"][0] | {"body": message["MessageBody"]}
+    source = message["MessageAttributes"]["source"]["StringValue"]
+    record["messageAttributes"] = {"source": {"stringValue": source, "dataType": "String"}}
+    assert function({"Records": [record]}) == {"batchItemFailures": []}
+    (line,) = function.logs
+    assert (line["message"], line["source"], line["execution_sids"]) == ("dry_run", "shadow", [execution.sid])
+    assert execution.status == "active"
