@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import FLOW_SID, EventBridge, Function, sample
 
+from end_conversation.twilio import active
 from local.aws import Aws
 from local.studio import Studio
 
@@ -213,3 +214,17 @@ def test_without_dry_run_it_is_ended(function: Function, studio: Studio, *, dry_
         {"flow_sid": FLOW_SID, "execution_sid": execution.sid, "dry_run": dry_run}
     )
     assert execution.status == "ended"
+
+
+def test_a_dry_run_looks_again_if_what_was_kept_has_ended(
+    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the contact is active anymore, but something is close to it."""
+    monkeypatch.setattr(active, "PAGE_SIZE", 2)
+    hit, _ = (studio.seed(FLOW_SID, contact=address) for address in (CONTACT, "whatsapp:" + CONTACT))
+    for n in range(3):
+        studio.seed(FLOW_SID, contact=f"client:{n}")
+    assert [one["sid"] for one in function(command(dry_run=True))["executions"]] == [hit.sid]
+    studio.executions.end(FLOW_SID, hit.sid)
+    result = function(command(dry_run=True))
+    assert (result["executions"], result.get("near")) == ([], ["channel"])
