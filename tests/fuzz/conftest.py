@@ -36,8 +36,8 @@ SECRET_ID = "end-conversation/webhooks"
 AGE = timedelta(hours=1)
 """Of the Executions that may be ended."""
 
-SECONDS = 5.0
-"""For an invocation while nothing around the function fails."""
+SECONDS, PATIENCE = 5.0, 30.0
+"""What Lambda gives to an invocation, and what it may take on a busy machine: what hangs takes longer."""
 
 _PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(/FN[0-9a-fA-F]{32})?", re.ASCII)
 _QUERY = {"status", "DateCreatedFrom", "DateCreatedTo", "PageSize", "Page", "PageToken"}
@@ -136,7 +136,7 @@ class World:
             answer = self.function(given, seconds)
         except errors.EndConversationError as error:
             failure = error
-        assert time.monotonic() - began < max(seconds, SECONDS)
+        assert time.monotonic() - began < PATIENCE
         raised = "".join(traceback.format_exception(failure)) if failure else ""
         for text in (self.function.output, json.dumps(answer), raised, json.dumps(self.published)):
             assert CANARY not in text, "personal data in the output"

@@ -73,7 +73,7 @@ def expected(  # noqa: PLR0911 -- one for each outcome
     if sids := frozenset(one.sid for one in wanted if one.date_created <= until):
         return Expected(None, sids, dry_run)
     near = {"later"} if wanted else set()
-    if any(one.contact == PHONE for one in active):
+    if PHONE not in contacts and any(one.contact == PHONE for one in active):
         near |= {NEAR[each] for each in contacts & NEAR.keys()}
     is_known = contacts <= {*NEAR, CLIENT, PHONE, STRANGER}
     return Expected(None, sids, dry_run, frozenset(near) if is_known else None)

@@ -1,6 +1,7 @@
 """Webhooks as other systems send them, genuine and forged, and declarations of such systems."""
 
 import base64
+import codecs
 import gzip
 import hmac
 import json
@@ -32,33 +33,43 @@ from local import signing
 OWN_ROUTE = "conversation-ended"
 KEY, FOREIGN_KEY = "one of the keys of a source", "one of somebody else's keys"
 STANDARD_KEYS = {KEY: signing.KEY, FOREIGN_KEY: "whsec_" + base64.b64encode(FOREIGN_KEY.encode()).decode()}
-
-FIELDS = SCHEMA["properties"].keys() - {"dry_run"}
 _DECLARED: dict[str, Any] = {
     "keys": [KEY],
     "when": "status != 'open'",
-    "command": {field: field for field in FIELDS},
+    "command": {field: field for field in SCHEMA["properties"]},
 }
+_HMAC = {"type": "hmac", "header": "X-Signature", "encoding": "base64", "prefix": "v0="}
 SOURCES: dict[str, dict[str, Any]] = {
     "standard": _DECLARED | {"keys": [signing.KEY], "respond": "sync"},
     "hmac": _DECLARED
     | {
-        "verify": {
-            "type": "hmac",
-            "header": "X-Signature",
-            "encoding": "base64",
-            "prefix": "v0=",
+        "verify": _HMAC
+        | {
             "signed": "{method}{url}{body}{timestamp}",
             "timestamp_header": "X-Time",
             "timestamp_format": "rfc3339",
         }
     },
-    "token": _DECLARED | {"verify": {"type": "token"}, "each": "events"},
+    "combined": _DECLARED
+    | {
+        "keys": [KEY.encode().hex()],
+        "verify": {
+            "type": "hmac",
+            "header": "X-Signature",
+            "format": "t={timestamp},v1={signature}",
+            "key_encoding": "hex",
+            "signed": "{timestamp}.{header:X-Id}.{body}",
+            "timestamp_format": "unix-ms",
+        },
+    },
+    "token": _DECLARED | {"verify": {"type": "token"}, "each": "events", "challenge": {"body": "challenge"}},
     "basic": _DECLARED
     | {"verify": {"type": "basic"}, "keys": [f"user:{KEY}"], "each": "events", "respond": "sync"},
-    "twilio": _DECLARED | {"verify": {"type": "twilio"}},
+    "twilio": _DECLARED | {"verify": {"type": "twilio"}, "dry_run": True},
 }
-"""A source for each kind of proof; two of them take several events at once."""
+"""A source for each kind of proof; two take several events at once, one is in shadow mode."""
+
+CHALLENGE = {"challenge": "repeat this"}
 
 
 class Webhook(NamedTuple):
@@ -81,27 +92,32 @@ class Webhook(NamedTuple):
     wrong: str
 
     @property
-    def payloads(self) -> list[Json] | None:
-        """The commands of its events, without those to ignore; None if it holds no events."""
-        if self.is_form:
-            try:
-                fields = parse_qs(self.body.decode(), keep_blank_values=True, strict_parsing=True)
-            except ValueError:
-                return None
-            body: Json = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
-        else:
-            body = decoded(self.body)
-        if body is INVALID:
-            return None
-        if self.source == OWN_ROUTE:
-            return [body]
-        events: Json = [body]
-        if "each" in SOURCES[self.source]:
-            events = body.get("events") if isinstance(body, dict) else None
+    def content(self) -> Json:
+        """What the body holds; INVALID if it holds nothing."""
+        if not self.is_form:
+            return decoded(self.body.removeprefix(codecs.BOM_UTF8) if self.source != OWN_ROUTE else self.body)
+        fields = parse_qs(self.body.decode(), keep_blank_values=True)
+        return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+    @property
+    def payloads(self) -> dict[int, Json] | None:
+        """The commands of its events by their places, without those to ignore; None if it holds no events."""
+        if self.content is INVALID or self.source == OWN_ROUTE:
+            return None if self.content is INVALID else {0: self.content}
+        declared, events = SOURCES[self.source], [self.content]
+        if "each" in declared:
+            events = self.content.get("events") if isinstance(self.content, dict) else None
             if not isinstance(events, list) or len(events) > 100:
                 return None
-        found = [one if isinstance(one, dict) else {} for one in events]
-        return [{field: one.get(field) for field in FIELDS} for one in found if one.get("status") != "open"]
+        found = {place: one if isinstance(one, dict) else {} for place, one in enumerate(events)}
+        # What is only for logs never costs an event.
+        fields = SCHEMA["properties"].keys() - {"conversation_id", "reason"}
+        shadow = {"dry_run": True} if declared.get("dry_run") else {}
+        return {
+            place: {field: one.get(field) for field in fields} | shadow
+            for place, one in found.items()
+            if one.get("status") != "open"
+        }
 
     def event(self) -> Json:
         """What API Gateway makes of it."""
@@ -112,22 +128,20 @@ class Webhook(NamedTuple):
         if self.source == "twilio" and not self.is_form:
             query += f"&bodySHA256={sha256(self.body).hexdigest()}"
         headers = self._proof(f"https://{event['requestContext']['domainName']}{path}?{query}")
-        name = max(headers)
-        body = self.body
         match self.wrong:
             case "missing":
-                del headers[name]
+                del headers[max(headers)]
             case "longer":
-                headers[name] += "x"
-            case "body":
-                body += b" "
-        content_type = "application/x-www-form-urlencoded" if self.is_form else "application/json"
+                headers[max(headers)] += "x"
+        content_type = "application/x-www-form-urlencoded" if self.is_form else "application/vnd.x+json"
+        if self.source == OWN_ROUTE:
+            content_type = "application/json"
         return event | {
             "rawPath": path,
             "rawQueryString": query,
             "headers": headers | {"content-type": content_type, "x-note": CANARY},
             "pathParameters": {"source": source},
-            "body": base64.b64encode(body).decode(),
+            "body": base64.b64encode(self.body + b" " * (self.wrong == "body")).decode(),
             "isBase64Encoded": True,
         }
 
@@ -142,25 +156,28 @@ class Webhook(NamedTuple):
             case "hmac":
                 timestamp = datetime.fromtimestamp(at, UTC).isoformat()
                 content = f"POST{url}".encode() + self.body + timestamp.encode()
-                return {"x-time": timestamp, "x-signature": f"v0={_digest(key.encode(), content)}"}
+                return {"x-time": timestamp, "x-signature": f"v0={_digest(key, content)}"}
+            case "combined":
+                digest = hmac.digest(key.encode(), f"{at * 1000:.0f}.id-1.".encode() + self.body, "sha256")
+                return {"x-id": "id-1", "x-signature": f"t={at * 1000:.0f},v1={digest.hex()}"}
             case "basic":
                 return {"Authorization": f"Basic {base64.b64encode(f'user:{key}'.encode()).decode()}"}
             case "twilio":
                 # https://www.twilio.com/docs/usage/webhooks/webhooks-security
                 fields = parse_qsl(self.body.decode(), keep_blank_values=True) if self.is_form else []
-                content = (url + "".join(name + value for name, value in sorted(set(fields)))).encode()
-                return {"x-twilio-signature": _digest(key.encode(), content, "sha1")}
+                signed = url + "".join(name + value for name, value in sorted(set(fields)))
+                return {"x-twilio-signature": _digest(key, signed.encode(), "sha1")}
         return {"Authorization": f"Bearer {key}"}
 
 
-def _digest(key: bytes, content: bytes, algorithm: str = "sha256") -> str:
-    return base64.b64encode(hmac.digest(key, content, algorithm)).decode()
+def _digest(key: str, content: bytes, algorithm: str = "sha256") -> str:
+    return base64.b64encode(hmac.digest(key.encode(), content, algorithm)).decode()
 
 
 _events = st.builds(
-    lambda event, status: event | status,
+    lambda event, more: event | more,
     mostly(whole_commands, damaged(commands)),
-    st.sampled_from([{}, {}, {"status": "open"}, {"status": CANARY}]),
+    st.sampled_from([{}, {}, {"status": "open"}, {"status": CANARY, "conversation_id": 7, "reason": ""}]),
 )
 
 
@@ -174,14 +191,16 @@ def _webhooks(draw: st.DrawFn) -> Webhook:
             for name, value in (draw(_events) | {"note": CANARY}).items()
         ]
         body = urlencode(fields + draw(st.sampled_from([[], [], fields[:1]]))).encode()
+        body += draw(st.sampled_from([b"", b"", b"&"]))
     else:
         bodies: Any = _events
         if "each" in SOURCES.get(source, ()):
             several = st.fixed_dictionaries({"events": st.lists(_events, max_size=3)})
-            bodies = several | st.just({"events": [{}] * 101}) | anything
+            bodies = several | st.just({"events": [{}] * 101}) | st.just(CHALLENGE) | anything
         body = draw(mostly(bodies.map(json.dumps), json_texts(bodies))).encode(errors="surrogatepass")
+        body = draw(st.sampled_from([b"", b"", codecs.BOM_UTF8])) + body
     wrong = ["missing", "longer", "key"] + (["source", "name"] if source != OWN_ROUTE else [])
-    if source in {OWN_ROUTE, "standard", "hmac"}:
+    if source in {OWN_ROUTE, "standard", "hmac", "combined"}:
         wrong += ["old", "body"]
     is_genuine = draw(st.integers(0, 3))
     age, sent_at = draw(st.integers(-280, 280)), draw(milliseconds)
@@ -226,6 +245,8 @@ _declarations = st.fixed_dictionaries(
     },
     optional={
         "preset": st.sampled_from(["zendesk", "salesforce"]),
+        "challenge": st.builds(lambda found: {"body": found}, _expressions),
+        "dry_run": st.booleans(),
         "each": mostly(st.just("@"), _expressions),
         "when": _expressions,
     },
