@@ -245,7 +245,9 @@ _declarations = st.fixed_dictionaries(
     },
     optional={
         "preset": st.sampled_from(["zendesk", "salesforce"]),
-        "challenge": st.builds(lambda found: {"body": found}, _expressions),
+        "challenge": st.sampled_from(
+            [{"body": "challenge"}, {"body": "length(@)"}, {"header": "x-challenge"}]
+        ),
         "dry_run": st.booleans(),
         "each": mostly(st.just("@"), _expressions),
         "when": _expressions,
