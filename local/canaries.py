@@ -1,4 +1,4 @@
-"""Texts that are planted in order to be searched for: none of them may come out of the function."""
+"""Secrets and addresses that must not appear in any output of the function."""
 
 import base64
 import json
@@ -6,14 +6,14 @@ import threading
 from typing import Any
 
 TOLD = ("reason", "conversation_id", "message_id")
-"""Keys of log lines that hold what a caller chose; everything else is ours (docs/metrics-and-logs.md)."""
+"""Keys of log lines whose values a caller chose (docs/metrics-and-logs.md)."""
 
 
 class Canaries:
-    """What is searched for. Safe for threads.
+    """The texts to search for. Thread-safe.
 
     Args:
-        texts: The first of them; an empty one is none.
+        texts: The first of them; empty ones are left out.
     """
 
     def __init__(self, *texts: str) -> None:
@@ -22,27 +22,27 @@ class Canaries:
         self.plant(*texts)
 
     def plant(self, *texts: str) -> None:
-        """Search for these from now on, too."""
+        """Add these."""
         with self._lock:
             self._texts |= set(filter(None, texts))
 
     def plant_credentials(self, user: str, password: str) -> None:
-        """Search for these from now on, as they are and as they travel."""
+        """Add these, plain and as sent in a header."""
         self.plant(user, password, base64.b64encode(f"{user}:{password}".encode()).decode())
 
     def plant_key(self, key: str) -> None:
-        """Search for this signing key from now on, as it is written down and as it is used."""
+        """Add this signing key, encoded and decoded."""
         encoded = key.removeprefix("whsec_")
         self.plant(encoded, base64.b64decode(encoded).decode(errors="replace"))
 
     def find(self, text: str) -> str | None:
-        """One that is in the text."""
+        """One that the text contains."""
         with self._lock:
             return next((each for each in self._texts if each in text), None)
 
 
 def without_told(line: str) -> str:
-    """A line of the function's output, without what it may repeat of what a caller sent."""
+    """A line of the function's output, without the values that a caller chose."""
     try:
         document: Any = json.loads(line)
     except ValueError:

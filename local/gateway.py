@@ -1,7 +1,6 @@
-"""HTTP requests as the events of an API Gateway HTTP API (payload 2.0), and the function's answers as HTTP.
+"""HTTP requests as events of an API Gateway HTTP API (payload 2.0), and the function's responses as HTTP.
 
-What the function sees and what the caller gets is as with API Gateway. Only that a caller has signed the
-request, where the route asks for SigV4, is taken for granted here.
+Function and caller see the same as with API Gateway, but nothing checks SigV4 signatures here.
 """
 
 import base64
@@ -47,7 +46,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "upgra
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back to the caller."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -55,17 +54,17 @@ class Response:
 
 
 def refusal(status: int, message: str) -> Response:
-    """An answer of API Gateway's own."""
+    """API Gateway's own response."""
     return Response(status, json.dumps({"message": message}, separators=(",", ":")).encode())
 
 
 def event_of(
     method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes, source_ip: str
 ) -> dict[str, Any] | None:
-    """The event of a request; ``None`` where the route does not exist."""
+    """The event of a request; ``None`` if there is no such route."""
     url = urlsplit(target)
     path, parameters = url.path, None
-    # What is a route of its own takes precedence.
+    # A fixed route takes precedence.
     if (method, path) not in ROUTES and (source := _SOURCE.fullmatch(path)):
         path, parameters = "/webhooks/{source}", {"source": unquote(source[1])}
     if (method, path) not in ROUTES:
@@ -107,7 +106,7 @@ def event_of(
             "timeEpoch": int(now.timestamp() * 1000),
         },
     }
-    # API Gateway leaves out what is empty.
+    # API Gateway omits empty fields.
     if parameters:
         event["pathParameters"] = parameters
     if cookies:
@@ -121,7 +120,7 @@ def event_of(
 
 
 def response_of(outcome: Outcome, request_id: str) -> Response:
-    """The HTTP answer that the function's answer makes."""
+    """The HTTP response for what the function returned."""
     answer = outcome.answer
     traced = ("apigw-requestid", request_id)
     if outcome.error:
@@ -143,7 +142,7 @@ def response_of(outcome: Outcome, request_id: str) -> Response:
 
 
 def _text(body: bytes, content_type: str | None) -> str | None:
-    """The body as text, or ``None`` where API Gateway takes it for binary."""
+    """The body as text; ``None`` if API Gateway treats it as binary."""
     if content_type and not content_type.strip().lower().startswith(_TEXT_TYPES):
         return "" if not body else None
     try:

@@ -1,4 +1,4 @@
-"""What Lambda does between a queue and a function: a batch from one to the other, and what is done, deleted.
+"""Lambda's poller: it passes batches from a queue to a function, and deletes what is done.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
@@ -14,11 +14,11 @@ from local.stand_ins import QUEUE, StandIns
 
 _BATCH = 10
 _IDLE = 0.25
-"""Seconds until an empty queue is asked again."""
+"""Seconds between two looks at an empty queue."""
 
 
 def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
-    """Hand what is in the queue to the function.
+    """Pass a batch from the queue to the function.
 
     Returns:
         What came of it; ``None`` if the queue is empty.
@@ -33,7 +33,7 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
     if not messages:
         return None
     outcome = function.invoke(batch(messages))
-    # Where there is no answer, all of them come again.
+    # Without a result, all of them come again.
     if outcome.error is None:
         failed = {item["itemIdentifier"] for item in outcome.answer["batchItemFailures"]}
         for message in messages:
@@ -46,7 +46,7 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
 def polling(
     ready: StandIns, function: Emulated | InProcess, tell: Callable[[Outcome], None]
 ) -> Iterator[None]:
-    """Hand what comes into the queue to the function, from entering to leaving.
+    """Pass the queue's messages to the function, from entering to leaving.
 
     Args:
         ready: Whose queue.
@@ -75,7 +75,7 @@ _ARN = f"arn:aws:sqs:{REGION}:123456789012:{QUEUE}"
 
 
 def batch(messages: Iterable[Any], queue_arn: str = _ARN) -> dict[str, Any]:
-    """Messages as Lambda's poller hands them to a function."""
+    """The event that Lambda makes of these messages."""
     return {
         "Records": [
             {

@@ -1,9 +1,9 @@
-"""A way from the containers of `sam local` to the stand-ins, which listen on this machine's loopback only.
+"""Connects the containers of `sam local` to the stand-ins, which listen on this machine's loopback only.
 
-Docker Desktop has one: there, host.docker.internal reaches the loopback. A Docker engine on Linux has none,
-and `sam local` cannot use the host's network. So one more container carries the name host.docker.internal in
-a Docker network of its own, and hands each connection over through a Unix socket to this process, which
-connects to the loopback: no port is opened on this machine.
+With Docker Desktop, host.docker.internal reaches the loopback. With a Docker engine on Linux it does not, and
+`sam local` cannot use the host's network. So another container has the name host.docker.internal in a Docker
+network of its own, and passes each connection through a Unix socket to this process, which connects to the
+loopback: no port is opened on this machine.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ Connect = Callable[[], socket.socket]
 
 @contextlib.contextmanager
 def relay() -> Iterator[None]:
-    """Keep the network, and on Linux the way through it, from entering to leaving.
+    """Keep the network, and on Linux the container, from entering to leaving.
 
     Raises:
-        RuntimeError: Docker cannot do it; the text is Docker's own.
+        RuntimeError: Docker failed; the message is Docker's.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_network())
@@ -81,7 +81,7 @@ def _container(sockets: Path) -> Iterator[None]:
 
 
 def _inside(sockets: Path) -> None:
-    """What runs in the container: take connections, and hand them over to the sockets."""
+    """What runs in the container: accept connections, and pass them to the sockets."""
     with contextlib.ExitStack() as stack:
         for path in sockets.iterdir():
             server = _TcpServer(("0.0.0.0", int(path.name)), _connect_to_unix(path))  # noqa: S104 -- the container's own network, not the machine's
@@ -121,7 +121,7 @@ class _UnixServer(socketserver.ThreadingUnixStreamServer):
 
 class _Handover(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        # Nobody listens: closing this end, too, tells the function.
+        # Nobody listens: close this end, too, so that the function notices.
         with contextlib.suppress(OSError), cast("_TcpServer | _UnixServer", self.server).connect() as other:
             answers = threading.Thread(target=_pump, args=(other, self.request), daemon=True)
             answers.start()

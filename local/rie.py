@@ -40,14 +40,14 @@ _PLATFORM_LINE = re.compile(r"(START|END|REPORT) RequestId: ")
 
 
 class Outcome(NamedTuple):
-    """What one invocation answered, and what it wrote: logs and metrics, a line each."""
+    """The result of one invocation, and the lines that it wrote: logs and metrics."""
 
     answer: Any
     lines: list[str]
 
     @property
     def error(self) -> str | None:
-        """The error's type, where the function raised or ended otherwise than with an answer."""
+        """The error's type, if the function raised, exited or timed out."""
         match self.answer:
             case {"errorType": str(kind), "errorMessage": _}:
                 return kind
@@ -55,12 +55,12 @@ class Outcome(NamedTuple):
 
     @property
     def logs(self) -> list[str]:
-        """The lines that are no metrics."""
+        """The lines other than metrics."""
         return [line for line in self.lines if _metrics(line) is None]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The metrics, as CloudWatch's embedded metric format tells them."""
+        """The metrics, in CloudWatch's embedded metric format."""
         return [document for line in self.lines if (document := _metrics(line)) is not None]
 
 
@@ -121,7 +121,7 @@ class Emulated:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
-                # Ctrl-C at the terminal is for us, and we stop it.
+                # Ctrl-C at the terminal is for this process, which stops the emulator.
                 start_new_session=True,
             )
             resources.callback(self._stop)
@@ -135,7 +135,7 @@ class Emulated:
         self._resources.close()
 
     def invoke(self, event: object) -> Outcome:
-        """Send an event, and wait for what comes of it.
+        """Send an event, and wait for the outcome.
 
         Raises:
             ValueError: The event is larger than Lambda takes.
@@ -150,7 +150,7 @@ class Emulated:
         try:
             content = json.loads(answer)
         except ValueError:
-            # What Lambda itself says, with the emulator's text.
+            # Lambda's own error, with the emulator's text.
             content = {"errorType": "Sandbox.Timedout", "errorMessage": answer}
         return Outcome(content, _lines(written))
 
@@ -172,7 +172,7 @@ class Emulated:
 
 
 class InProcess:
-    """The function in this process, as a context manager: no emulator, and nobody enforces the timeout.
+    """The function in this process, as a context manager: without the emulator, nothing enforces the timeout.
 
     Args:
         environment: The function's environment variables, besides those that Lambda sets.
@@ -259,7 +259,7 @@ def function(
 
 
 def missing() -> str | None:
-    """Why the emulator cannot run here, if it cannot."""
+    """Why the emulator cannot run here; ``None`` if it can."""
     if sys.platform != "linux":
         return f"it does not run on {platform.system()}"
     if not _emulator():
@@ -279,7 +279,7 @@ def _emulator() -> Path | None:
 
 
 def _executable(directory: Path) -> Path:
-    """The emulator, copied where an installer lost its executable bit."""
+    """The emulator; a copy, if an installer dropped the executable bit."""
     binary = _emulator()
     if binary is None:
         raise RuntimeError(f"no Runtime Interface Emulator: {missing()}")
@@ -290,7 +290,7 @@ def _executable(directory: Path) -> Path:
 
 
 def _environment(path: Path, timeout: int) -> dict[str, str]:
-    """What Lambda sets, and nothing of the caller's own, so that it works for everybody alike."""
+    """What Lambda sets, and nothing from the caller's environment, so that it works alike everywhere."""
     return {
         "PATH": os.defpath,
         "LANG": "en_US.UTF-8",

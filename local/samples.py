@@ -1,4 +1,4 @@
-"""The commands that an event carries, whatever its trigger, and the Executions that they are about."""
+"""The sample events: the commands in them, and the Executions that they are about."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ _SWEEP_FIELDS = {"account_sid", "flow_sids", "older_than_minutes", "limit", "dry
 
 @dataclass(frozen=True)
 class Command:
-    """What one command is about, as far as it can be told."""
+    """What one command is about."""
 
     flow_sid: str
     execution_sid: str | None
@@ -39,7 +39,7 @@ class Seeded(NamedTuple):
 
     to_end: list[Execution]
     to_stay: list[Execution]
-    """Those that it must leave alone."""
+    """Those that must stay active."""
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 -- an event is any JSON
@@ -48,7 +48,7 @@ def load(path: Path) -> Any:  # noqa: ANN401 -- an event is any JSON
 
 
 def commands(event: object) -> Iterator[Command]:
-    """Every command in it that names an Execution or a contact, also if the event is to be refused."""
+    """Every command in an event of any trigger, even if the function will refuse it."""
     match event:
         case {"flow_sid": str(flow_sid), **fields} if is_sid("FW", flow_sid):
             yield from _of_command(flow_sid, fields)
@@ -79,7 +79,7 @@ def _of_command(flow_sid: str, fields: dict[Any, Any]) -> Iterator[Command]:
 
 
 def _of_source(source: str, event: Any) -> Iterator[Command]:  # noqa: ANN401 -- an event is any JSON
-    """What the webhook of a sample source is about: with other means than the declarations in the secret."""
+    """What the webhook of a sample source is about, found without its declaration."""
     found: list[tuple[str | None, str | None]] = []
     match source, _payload(event):
         case "zendesk" | "salesforce" | "freshdesk", {"phone": str(phone)}:

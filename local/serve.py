@@ -58,7 +58,7 @@ class _Connection(BaseHTTPRequestHandler):
         )
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        """Any method, known or not, is answered as API Gateway would."""
+        """Respond to any method, as API Gateway does."""
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)
@@ -89,13 +89,13 @@ class _Connection(BaseHTTPRequestHandler):
         return response
 
     def _sent_headers(self, body: bytes) -> Iterator[tuple[str, str]]:
-        """The headers; where curl takes JSON for a form, what a sender of JSON would say."""
+        """The headers, with the content type that curl does not set for JSON."""
         for name, value in self.headers.items():
             is_json = self.path.startswith(SENDERS) and body.lstrip()[:1] in {b"{", b"["}
             yield name, "application/json" if is_json and name.lower() == "content-type" else value
 
     def refused(self) -> Response | None:
-        """What is said to a request whose body is not even read."""
+        """The response to a request whose body is not read."""
         length = self.headers.get("Content-Length") or "0"
         if "Transfer-Encoding" in self.headers:
             return refusal(411, "Length Required")
@@ -112,12 +112,12 @@ class _Connection(BaseHTTPRequestHandler):
         return page if page and page.has(self.path) else None
 
     def log_message(self, *_: object) -> None:
-        """There is one line for each request to the API already."""
+        """Print nothing: each request to the API has its line already."""
 
 
 @contextlib.contextmanager
 def endpoint(port: int, function: Emulated | InProcess, page: Page | None = None) -> Iterator[str]:
-    """An HTTP endpoint in front of the function, and its URL."""
+    """An HTTP endpoint for the function; yields its URL."""
     with _Server(port, function, page) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -130,7 +130,7 @@ def endpoint(port: int, function: Emulated | InProcess, page: Page | None = None
 
 @contextlib.contextmanager
 def serving(port: int, ready: StandIns, function: Emulated | InProcess) -> Iterator[str]:
-    """The same with its page, and with a queue that the function consumes."""
+    """The same with the page, and with the queue that the function consumes."""
     page = Page(ready)
 
     def tell(outcome: Outcome) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from local import samples
 
 SECRET: dict[str, Any] = json.loads(Path(__file__).with_name("webhook-secret.json").read_bytes())
-"""The secret of the webhooks that the stand-in for AWS knows: the signing key, and a source of each kind."""
+"""The webhook secret of the stand-in for AWS: a signing key, and a source of each kind."""
 
 KEY: str = SECRET["keys"][0]
 
@@ -95,7 +95,7 @@ signed_by_zendesk = partial(signed_by, "zendesk")
 
 
 def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
-    """The same event; if it is a webhook that was rightly signed at its time, it is rightly signed now."""
+    """The event; a webhook with a valid signature gets one of this minute."""
     match event:
         case {
             "rawPath": str(path),
@@ -115,7 +115,7 @@ def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON
 
 
 def _key_for(path: str) -> str:
-    """The key of the source that a webhook is for; of any other, our own."""
+    """The key of the source that a webhook is for, or our own."""
     source = SECRET["sources"].get(path.rpartition("/")[2], {"keys": [KEY]})
     key: str = source["keys"][0]
     return key

@@ -1,6 +1,6 @@
-"""Both stand-ins, started and seeded so that they fit together.
+"""The stand-ins for Twilio and AWS, started together with what each needs of the other.
 
-``make stand-ins`` keeps them up where ``sam local`` looks for them, and opens the way for its containers.
+``make stand-ins`` serves them at the ports that ``sam local`` uses, and connects its containers.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ WEBHOOK_SECRET_ID = "end-conversation/webhook-keys"  # noqa: S105 -- its name
 QUEUE = "end-conversation"
 DEAD_LETTER_QUEUE = "end-conversation-dead-letters"
 OUTCOMES = "end-conversation-outcomes"
-"""The event bus of the outcomes, and the queue that a rule copies them to."""
+"""The event bus for outcome events, and the queue that a rule copies them to."""
 
 _VISIBILITY, _MOST_RECEIVES = 5, 5
-"""A queued command that fails comes again after 5 seconds, 5 times in all; in AWS for hours."""
+"""A queued command that fails is tried 5 times, 5 seconds apart; in AWS for hours."""
 
 
 @dataclass(frozen=True)
 class StandIns:
-    """Twilio and AWS, and what the function needs to know to use them."""
+    """Twilio and AWS, and the function's settings for them."""
 
     studio: Studio
     aws: Aws
@@ -58,7 +58,7 @@ class StandIns:
         }
 
     def new_outcomes(self) -> list[dict[str, Any]]:
-        """The outcome events that were published since the last time, as EventBridge delivers them."""
+        """The outcome events since the last call, as EventBridge delivers them."""
         sqs = self.aws.client("sqs")
         found: list[dict[str, Any]] = []
         while messages := sqs.receive_message(QueueUrl=self.outcomes_queue_url, MaxNumberOfMessages=10).get(
@@ -74,7 +74,7 @@ class StandIns:
 def stand_ins(
     studio_port: int = 0, aws_port: int = 0, webhook_secret: dict[str, Any] = signing.SECRET
 ) -> Iterator[StandIns]:
-    """Twilio without any Execution, and AWS with what the stack has there: secrets, queues, event bus."""
+    """Twilio without Executions, and AWS with secrets, queues and an event bus as in the stack."""
     with Studio(studio_port) as studio, Aws(aws_port) as aws:
         sid, secret = API_KEY
         aws.put_secret(SECRET_ID, {"accountSid": ACCOUNT_SID, "apiKeySid": sid, "apiKeySecret": secret})
@@ -108,7 +108,7 @@ def _arn(aws: Aws, queue_url: str) -> str:
 
 @contextlib.contextmanager
 def at_fixed_ports() -> Iterator[StandIns]:
-    """The same where `sam local` looks for them, with the Executions of every sample event."""
+    """The same at the ports that `sam local` uses, with the Executions of every sample event."""
     with stand_ins(STUDIO_PORT, AWS_PORT) as ready:
         samples.seed_all(ready.studio)
         yield ready

@@ -1,4 +1,4 @@
-"""What the commands share: how they end, and how they look."""
+"""How the commands stop, and how they look in a terminal."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: leave the block in good order, and quietly."""
+    """Have SIGTERM do what Ctrl-C does: leave the block, without a traceback."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -21,7 +21,7 @@ def interruptible() -> Iterator[None]:
 
 
 def styled(text: str, style: str) -> str:
-    """The text in a style, where somebody looks at it."""
+    """The text in a style, if this is a terminal."""
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
     return f"\033[{_STYLES[style]}m{text}\033[0m"
