@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,6 +75,7 @@ class Page:
         self._lock = threading.Lock()
         self._outcomes: deque[dict[str, Any]] = deque(maxlen=_MAX_OUTCOMES)
         self._last: dict[str, Any] | None = None
+        self._last_source: str | None = None
         self._last_of_source: dict[str, dict[str, Any]] = {}
         self._of_message: dict[str, str] = {}
         self._faults: set[str] = set()
@@ -126,6 +128,10 @@ class Page:
             elif proof.type == "basic":
                 event["headers"]["authorization"] = f"Basic {base64.b64encode(key.encode()).decode()}"
             else:
+                if proof.type == "twilio" and not request.is_form:
+                    # Twilio signs no other body than a form: the URL has its hash.
+                    event["rawQueryString"] = f"bodySHA256={sha256(request.body()).hexdigest()}"
+                    request = to_http_request(event)
                 lines = [line.partition(": ") for line in source.expected(declared, request, None)]
                 event["headers"] |= {name: value for name, _, value in lines if value and " " not in name}
 
@@ -144,7 +150,8 @@ class Page:
             "response": response.body.decode(errors="replace"),
             "summary": summary(response.body),
         }
-        if name := event.get("pathParameters", {}).get("source"):
+        self._last_source = event.get("pathParameters", {}).get("source")
+        if name := self._last_source:
             self._last_of_source[name] = {
                 "status": response.status,
                 "answer": json.loads(response.body or b"{}"),
@@ -183,6 +190,7 @@ class Page:
         declared = self._secret.sources.get(name)
         return last | {
             "name": name,
+            "is_last": name == self._last_source,
             "proof": declared.proof.type if declared else f"invalid: {self._secret.invalid.get(name)}",
             "has_sample": _path(name).exists(),
             "became": [self._of_message.get(one, "in the queue") for one in ids],

@@ -155,7 +155,7 @@ def _introduction(url: str, ready: StandIns, note: str | None, secret: Path | No
     if secret:
         yield f"The sources in {secret}; curl's requests get the sender's proof on the way:"
         yield ""
-        for name in ready.webhook_secret["sources"]:
+        for name in parse_webhook_secret(json.dumps(ready.webhook_secret)).sources:
             yield f"  curl -i {url}{SENDERS}{name} --data-binary @webhook.json"
     else:
         yield f"Webhooks ({url}{signing.ROUTE}) are signed with {signing.KEY}."
