@@ -96,7 +96,7 @@ def soak(
                     while _waiting(ready) > BACKLOG:
                         time.sleep(POLL)
                 senders.finish(pace.patience)
-            invocations.redrive()
+            invocations.redrive(pace.patience)
             give_up = time.monotonic() + pace.patience
             while (left := _waiting(ready)) and time.monotonic() < give_up:
                 time.sleep(POLL)

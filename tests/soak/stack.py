@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -171,12 +172,13 @@ class AsyncInvocations:
             self.waiting.put(None)
             thread.join()
 
-    def redrive(self) -> None:
+    def redrive(self, seconds: float) -> None:
         """Invoke the function with the records of what failed, when all is well again."""
+        give_up = time.monotonic() + seconds
         for case, failure_record in self._failed:
             self._record.count("failure records redriven")
-            while not self._is_done(case, failure_record):
-                threading.Event().wait(self._pause)
+            while not self._is_done(case, failure_record) and time.monotonic() < give_up:
+                time.sleep(self._pause)
 
     def _run(self) -> None:
         function = template()["Resources"]["EndConversationFunction"]["Properties"]
@@ -186,7 +188,7 @@ class AsyncInvocations:
             for attempt in range(1 + function["EventInvokeConfig"]["MaximumRetryAttempts"]):
                 if attempt:
                     self._record.count("asynchronous invocations retried")
-                    threading.Event().wait(self._pause)
+                    time.sleep(self._pause)
                 if self._is_done(case, event):
                     break
             else:
