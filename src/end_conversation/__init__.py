@@ -1,6 +1,6 @@
 """Ends Twilio Studio Executions when a conversation is over.
 
-The modules in the order of an event's way; each imports only what is below it:
+The modules, in the order in which an event travels; each imports only what is below it:
 
 app, sweep                      the Lambda handlers
 triggers/                       AWS's event formats and the answers they expect
