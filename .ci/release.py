@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 BUILT = Path(".aws-sam/build")
 BESIDE = ("CHANGELOG.md", "LICENSE", "README.md", "docs", "samconfig.toml")
-"""What is released with what was built."""
+"""Files that are released with the artifact."""
 
 
 def build(root: Path) -> None:
@@ -28,7 +28,7 @@ def build(root: Path) -> None:
 
 
 def check_out(root: Path) -> None:
-    """Put what the last commit has into this folder."""
+    """Export the last commit into this folder."""
     archive = root.with_suffix(".tar")
     subprocess.run(["git", "archive", "--output", archive, "HEAD"], cwd=ROOT, check=True)  # noqa: S607 - its place differs
     root.mkdir()

@@ -1,4 +1,4 @@
-"""Every sample event through the real `sam local`, and what has to come of it.
+"""Every sample event through the real `sam local`, with the expected outcome.
 
 For pytest. It wants the result of `sam build`, Docker with Lambda's image for Python, and the ports 8801
 and 8802.
@@ -33,7 +33,7 @@ ENVIRONMENT = os.environ | {
 }
 CONFIGURATION = ["--config-file", "samplesconfig.toml"]
 
-# What the answer comes down to, and how many Executions of the sample are over afterwards.
+# The essence of the answer, and how many Executions of the sample have ended.
 EXPECTED: dict[str, tuple[object, int]] = {
     "http": ((200, None), 1),
     "http-rest": ((200, None), 1),
@@ -49,9 +49,14 @@ EXPECTED: dict[str, tuple[object, int]] = {
     "webhook": ((401, "invalid_signature"), 0),
     "webhook-forged": ((401, "invalid_signature"), 0),
     "source-agent-desktop": ((401, "invalid_signature"), 0),
+    "source-freshdesk": ((202, None), 0),
+    "source-front": ((401, "invalid_signature"), 0),
+    "source-front-challenge": ((401, "invalid_signature"), 0),
     "source-intercom": ((202, None), 0),
     "source-salesforce": ((202, None), 0),
     "source-ticketing": ((202, None), 0),
+    "source-twilio-conversations": ((202, None), 0),
+    "source-twilio-event-streams": ((202, None), 0),
     "source-twilio-taskrouter": ((202, None), 0),
     "source-zendesk": ((401, "invalid_signature"), 0),
     "source-zendesk-forged": ((401, "invalid_signature"), 0),
@@ -115,7 +120,7 @@ def invoke(name: str, event: object = None) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def stand_ins() -> Iterator[StandIns]:
-    """Twilio with the Executions of all samples, AWS, and the containers' way to both."""
+    """Twilio with the Executions of all samples, and AWS, connected to the containers."""
     with at_fixed_ports() as running, relay():
         yield running
 
@@ -134,7 +139,7 @@ def answers(stand_ins: StandIns) -> Iterator[dict[str, Future[dict[str, Any]]]]:
 
 @pytest.fixture(scope="session")
 def api(stand_ins: StandIns) -> Iterator[str]:
-    """Where `sam local start-api` answers."""
+    """The URL of `sam local start-api`."""
     command = [SAM, "local", "start-api", *CONFIGURATION, "--port", "8803"]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -163,7 +168,7 @@ def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_sample(name: str, answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns) -> None:
-    """`sam local invoke` with the sample's environment answers, and ends, what it should."""
+    """`sam local invoke` with the sample's environment has the expected answer and ends what it should."""
     answer = answers[name].result()
     seeded = samples.seed(stand_ins.studio, samples.load(ROOT / f"events/{name}.json"))
 
@@ -196,7 +201,7 @@ def test_poison_message_is_dead_lettered(
 def test_signed_now(
     name: str, status: int, answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns
 ) -> None:
-    """A sample whose proof holds for a few minutes is taken once it is signed anew."""
+    """A sample whose signature has expired is accepted once it is signed again."""
     answers[name].result()
 
     answer = invoke(name, renewed(samples.load(ROOT / f"events/{name}.json")))
@@ -205,7 +210,7 @@ def test_signed_now(
 
 
 def test_outcomes_are_published(answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns) -> None:
-    """What became of a command, and of a sweep, comes as an event of EventBridge."""
+    """Outcomes of commands and sweeps are events on EventBridge."""
     for name in ("direct", "sqs-poison-message", "sweep"):
         answers[name].result()
 
@@ -217,7 +222,7 @@ def test_outcomes_are_published(answers: dict[str, Future[dict[str, Any]]], stan
 def test_no_account_asks_about_anothers_flow(
     answers: dict[str, Future[dict[str, Any]]], stand_ins: StandIns
 ) -> None:
-    """Of all samples, none brings the credentials of one account to the Flow of another."""
+    """No sample uses one account's credentials for another's Flow."""
     for answer in answers.values():
         answer.result()
 
@@ -236,7 +241,7 @@ def test_start_api_takes_a_source(api: str) -> None:
 
 
 def test_start_api_takes_no_unknown_source(api: str) -> None:
-    """What comes to a source that is not declared is refused like any wrong proof."""
+    """A webhook for an undeclared source is refused like any invalid signature."""
     status, problem = post(f"{api}/webhooks/unheard-of", b"{}")
 
     assert (status, problem["code"]) == (401, "invalid_signature")
@@ -253,7 +258,7 @@ def test_start_api_ends_an_execution(api: str, stand_ins: StandIns) -> None:
 
 
 def test_start_api_refuses(api: str) -> None:
-    """A command that cannot be meant gets its problem through `sam local start-api`, too."""
+    """An invalid command gets its problem through `sam local start-api`, too."""
     status, problem = post(f"{api}/conversations/end", b'{"flow_sid": "FW1"')
 
     assert (status, problem["code"]) == (400, "invalid_request")
