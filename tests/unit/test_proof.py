@@ -611,10 +611,18 @@ def test_forgeries_are_refused_whatever_they_are(
         ("hmac", "AP8" + "A" * 16, "base64", b"\x00\xff" + bytes(12)),
         ("token", "\u00e9" * 16, "text", ("\u00e9" * 16).encode()),
         ("basic", "user:password:", "text", b"user:password:"),
+        *(
+            (kind, "\ufeff " + "A" * 32 + "\r\n", encoding, key)
+            for kind, encoding, key in (
+                ("standard", "text", bytes(24)),
+                ("hmac", "hex", b"\xaa" * 16),
+                ("token", "text", b"A" * 32),
+            )
+        ),
     ],
 )
 def test_keys_are_read_as_senders_write_them(kind: str, text: str, encoding: str, key: bytes) -> None:
-    """Base64 for Standard Webhooks, with or without padding; else as they stand, or as declared."""
+    """Base64 for Standard Webhooks, with or without padding; else as they are or as declared, and stripped."""
     assert parse_key(kind, text, encoding) == key
 
 

@@ -16,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote_to_bytes
 
+from end_conversation.aws.secret import INVISIBLE
 from end_conversation.command import parse_date_time
 from end_conversation.errors import InvalidRequest, InvalidSignature
 
@@ -125,12 +126,14 @@ def parse_key(kind: str, text: str, encoding: str = "text") -> bytes:
 
     Args:
         kind: type of the proof.
-        text: the key as the vendor shows it.
+        text: the key as the vendor shows it; white space around it is ignored.
         encoding: `text`, `hex` or `base64`.
 
     Raises:
         ValueError: the message never contains the key.
     """
+    # What is copied and pasted has a line break at times.
+    text = text.strip(INVISIBLE)
     if text in _PUBLISHED_KEYS:
         raise ValueError("is not secret: its vendor publishes it for tests")
     wanted = "Unicode, and not blank"
