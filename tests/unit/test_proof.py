@@ -622,7 +622,7 @@ def test_forgeries_are_refused_whatever_they_are(
     ],
 )
 def test_keys_are_read_as_senders_write_them(kind: str, text: str, encoding: str, key: bytes) -> None:
-    """Base64 for Standard Webhooks, with or without padding; else as they are or as declared, and stripped."""
+    """Base64 for Standard Webhooks, with or without padding; else as they are or as declared; stripped."""
     assert parse_key(kind, text, encoding) == key
 
 

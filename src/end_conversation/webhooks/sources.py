@@ -144,7 +144,8 @@ def _for_logs(name: str, found: object) -> str | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Not 1e999, which is infinite here and no JSON again.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 @dataclass(frozen=True, slots=True)
