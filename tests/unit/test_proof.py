@@ -384,6 +384,7 @@ GENUINE: list[tuple[Proof, dict[str, str]]] = [
     (V1, {"x-s": f"v0=00, v1={V1_SIGNATURE}, v1={'0' * 64}, t={AT}"}),
     (replace(V1, format="ts={timestamp};h1={signature}"), {"x-s": f"ts={AT};h1={V1_SIGNATURE}"}),
     (replace(V1, format="{timestamp}.{signature}"), {"x-s": f"{AT}.{V1_SIGNATURE}"}),
+    (hmac_proof(format="v1={signature}"), {"x-s": f"v1={'0' * 64},v1={signature_of(BODY)}"}),
     (ID_SIGNED, {"x-s": signature_of(b"evt_1:" + BODY), "X-Event-ID": "evt_1"}),
     (TOKEN, {"authorization": "Bearer " + KEY.decode()}),
     (TOKEN, {"authorization": "bearer " + KEY.decode()}),

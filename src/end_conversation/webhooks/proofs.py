@@ -310,10 +310,10 @@ def _knows(given: bytes, body: bytes) -> Claim:
 def _parts(template: str, value: str) -> tuple[list[str], list[str]]:
     """What a header's value has in place of `{signature}` and `{timestamp}`.
 
-    If the template is a list, so is the value: its entries may have any order, be repeated or be others, as
-    they are while a sender rotates its key or changes its scheme (`t=…,v1=…,v1=…,v0=…`).
+    Both may be lists. The value's entries may have any order, be repeated or be others, as they are while a
+    sender rotates its key or changes its scheme (`t=…,v1=…,v1=…,v0=…`).
     """
-    separator = next((each for each in ",;" if each in template), "\n")
+    separator = ";" if ";" in template else ","
     found: dict[str, list[str]] = {"signature": [], "timestamp": []}
     for piece in template.split(separator):
         pattern = _FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip()))
