@@ -44,21 +44,21 @@ def poll(ready: StandIns, function: Emulated | InProcess) -> Outcome | None:
 
 @contextlib.contextmanager
 def polling(
-    ready: StandIns, function: Emulated | InProcess, tell: Callable[[Outcome], None]
+    ready: StandIns, function: Emulated | InProcess, on_batch: Callable[[Outcome], None]
 ) -> Iterator[None]:
     """Pass the queue's messages to the function, from entering to leaving.
 
     Args:
         ready: Whose queue.
         function: What consumes it.
-        tell: Is called with what came of each batch.
+        on_batch: Called with the outcome of each batch.
     """
     stopped = threading.Event()
 
     def run() -> None:
         while not stopped.is_set():
             if outcome := poll(ready, function):
-                tell(outcome)
+                on_batch(outcome)
             else:
                 stopped.wait(_IDLE)
 

@@ -178,8 +178,8 @@ class InProcess:
         environment: The function's environment variables, besides those that Lambda sets.
         handler: The handler's dotted name.
         path: The function's code.
-        timeout: Seconds that the function is told it has.
-        note: What to tell the reader.
+        timeout: Seconds that the context object counts down from.
+        note: A sentence for the user.
     """
 
     def __init__(

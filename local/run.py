@@ -17,7 +17,7 @@ from local.stand_ins import StandIns, stand_ins
 from local.studio import Execution
 from local.terminal import interruptible, styled
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 _REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 
 
@@ -94,8 +94,8 @@ def _unfolded(value: object) -> object:
                 return _unfolded(json.loads(value))
             except (ValueError, RecursionError):
                 pass
-    if isinstance(value, str) and len(value) > _LONGEST:
-        return f"{value[:_LONGEST]}… ({len(value)} characters)"
+    if isinstance(value, str) and len(value) > _MAX_LENGTH:
+        return f"{value[:_MAX_LENGTH]}… ({len(value)} characters)"
     return value
 
 

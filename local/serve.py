@@ -133,12 +133,12 @@ def serving(port: int, ready: StandIns, function: Emulated | InProcess) -> Itera
     """The same with the page, and with the queue that the function consumes."""
     page = Page(ready)
 
-    def tell(outcome: Outcome) -> None:
+    def on_batch(outcome: Outcome) -> None:
         page.consumed(outcome)
         for line in outcome.logs:
             print(styled(f"queue  {line}", "dim"), flush=True)
 
-    with poller.polling(ready, function, tell), endpoint(port, function, page) as url:
+    with poller.polling(ready, function, on_batch), endpoint(port, function, page) as url:
         yield url
 
 

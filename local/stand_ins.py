@@ -26,7 +26,7 @@ DEAD_LETTER_QUEUE = "end-conversation-dead-letters"
 OUTCOMES = "end-conversation-outcomes"
 """The event bus for outcome events, and the queue that a rule copies them to."""
 
-_VISIBILITY, _MOST_RECEIVES = 5, 5
+_VISIBILITY, _MAX_RECEIVES = 5, 5
 """A queued command that fails is tried 5 times, 5 seconds apart; in AWS for hours."""
 
 
@@ -86,7 +86,7 @@ def stand_ins(
         aws.put_secret(WEBHOOK_SECRET_ID, webhook_secret)
         sqs, events = aws.client("sqs"), aws.client("events")
         dead_letters = sqs.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
-        redrive = {"deadLetterTargetArn": _arn(aws, dead_letters), "maxReceiveCount": _MOST_RECEIVES}
+        redrive = {"deadLetterTargetArn": _arn(aws, dead_letters), "maxReceiveCount": _MAX_RECEIVES}
         queue = sqs.create_queue(
             QueueName=QUEUE,
             Attributes={"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": str(_VISIBILITY)},

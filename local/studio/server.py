@@ -292,7 +292,7 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         if answer.body:
             self.send_header("Content-Type", "application/json;charset=utf-8")
-        if answer.status != 204:  # noqa: PLR2004 -- No Content: the one answer that must not tell a length
+        if answer.status != 204:  # noqa: PLR2004 -- No Content: the one answer without a length
             self.send_header("Content-Length", str(len(answer.body)))
         for name, value in (*answer.headers, *(headers or {}).items()):
             self.send_header(name, value)

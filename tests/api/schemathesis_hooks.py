@@ -1,4 +1,4 @@
-"""Proves what schemathesis sends to the webhook routes, except where it leaves a header out or spoils one."""
+"""Signs what schemathesis sends to the webhook routes, unless it omits or damages a header."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ _FORM = {"webhook-id": re.compile(r"[!-\-/-~]{1,256}"), "webhook-timestamp": re.
 
 
 class Signature(requests.auth.AuthBase):
-    """Comes last, when the body is what will be sent."""
+    """Applied last, to the body as it is sent."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         values = {name: request.headers.get(name, "") for name in _FORM}
@@ -31,7 +31,7 @@ class Signature(requests.auth.AuthBase):
 
 
 class Token(requests.auth.AuthBase):
-    """That of the one source."""
+    """The source's token."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {SECRET['sources'][SOURCE]['keys'][0]}"
@@ -44,7 +44,7 @@ schemathesis.auth.set_from_requests(Token()).apply_to(path="/webhooks/{source}")
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Name accounts that there are: that there is no secret of another one is a 503, as it has to be."""
+    """Name existing accounts: others have no secret, which is a 503, as it should be."""
     body = case.body
     if isinstance(body, dict) and re.fullmatch("AC[0-9a-fA-F]{32}", str(body.get("account_sid"))):
         account_sid = OTHER_ACCOUNT_SID if len(str(body)) % 2 else ACCOUNT_SID
@@ -53,7 +53,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
 
 @schemathesis.hook
 def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
-    # The gateway's part, which is taken for granted on this machine.
+    # The gateway checks it; this machine does not.
     schema["paths"]["/conversations/end"]["post"]["security"] = []
-    # Of the ways to prove oneself, each source has one.
+    # A source has one of the ways to authenticate.
     schema["paths"]["/webhooks/{source}"]["post"]["security"] = [{"sourceToken": []}]

@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Api:
-    """Where it answers, and what is behind it."""
+    """Its URL, and the stand-ins."""
 
     url: str
-    behind: StandIns
+    stand_ins: StandIns
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Api]:
     """Serve it, with the Execution of events/http.json."""
     with (
-        stand_ins() as behind,
-        rie.function(behind.environment) as function,
-        serving_function(0, behind, function) as url,
+        stand_ins() as ready,
+        rie.function(ready.environment) as function,
+        serving_function(0, ready, function) as url,
     ):
-        samples.seed(behind.studio, samples.load(samples.EVENTS / "http.json"))
-        yield Api(url, behind)
+        samples.seed(ready.studio, samples.load(samples.EVENTS / "http.json"))
+        yield Api(url, ready)

@@ -49,31 +49,31 @@ def problems(route: str) -> set[tuple[str, int]]:
 
 
 def test_it_is_openapi() -> None:
-    """Against the schema of OpenAPI 3.1, with the file that it refers to."""
+    """The description, with the file that it refers to, is valid OpenAPI 3.1."""
     validate_url(OPENAPI.as_uri())
 
 
 def test_the_command_has_one_source() -> None:
-    """OpenAPI refers to the schema that the function validates by, and repeats nothing of it."""
+    """OpenAPI refers to the schema that the function validates with, and repeats nothing."""
     reference = DESCRIPTION["components"]["schemas"]["Command"]
     assert list(reference) == ["$ref"]
     assert json.loads((OPENAPI.parent / reference["$ref"]).read_text()) == SCHEMA
 
 
 def test_the_eventbridge_schema_has_the_command() -> None:
-    """A schema registry takes one document only: its copy is the function's schema, word for word."""
+    """A schema registry accepts one document only: it contains a copy of the function's schema."""
     assert EVENTBRIDGE["properties"]["detail"] == {key: SCHEMA[key] for key in SCHEMA if key != "$schema"}
 
 
 def test_the_eventbridge_schema_is_draft_4() -> None:
-    """That is the kind of JSON Schema that EventBridge's registry takes, and the sample event is of it."""
+    """EventBridge's registry accepts this kind of JSON Schema only, and the sample event conforms to it."""
     Draft4Validator.check_schema(EVENTBRIDGE)
     Draft4Validator(EVENTBRIDGE).validate(load(EVENTS / "eventbridge.json"))
 
 
 @pytest.mark.parametrize("name", ["direct", "direct-contact"])
 def test_the_command_schema_is_json_schema(name: str) -> None:
-    """Other validators take it, too, and the samples with it."""
+    """Other validators accept it, and the samples."""
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(load(EVENTS / f"{name}.json"))
 
@@ -83,13 +83,13 @@ def test_the_command_schema_is_json_schema(name: str) -> None:
     [("FlowSid", "flow_sid"), ("ExecutionSid", "execution_sid"), ("AccountSid", "account_sid")],
 )
 def test_sids_are_the_commands(schema: str, field: str) -> None:
-    """What is answered has the form of what is asked."""
+    """Responses have the same patterns as commands."""
     described = DESCRIPTION["components"]["schemas"][schema]
     assert described["pattern"] == SCHEMA["properties"][field]["pattern"]
 
 
 def test_routes() -> None:
-    """The function, the gateway on this machine and the description know the same."""
+    """The function, the local gateway and the description have the same routes."""
     assert set(DESCRIPTION["paths"]) == {ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE}
     described = {(method.upper(), path) for path, route in DESCRIPTION["paths"].items() for method in route}
     assert set(gateway.ROUTES) == described
@@ -98,7 +98,7 @@ def test_routes() -> None:
 
 @pytest.mark.parametrize("route", [ROUTE, WEBHOOK_ROUTE, SOURCE_ROUTE])
 def test_every_problem_has_its_example(route: str) -> None:
-    """None is missing, none is invented, and each is under its status."""
+    """None is missing, none is invented, and each has its status."""
     known = {(kind.code, int(status)) for kind, status in STATUS.items()}
     unsigned = {("invalid_signature", 401)} if route == ROUTE else set()
     assert problems(route) == known - unsigned
@@ -107,7 +107,7 @@ def test_every_problem_has_its_example(route: str) -> None:
 
 
 def test_source_names_are_the_functions() -> None:
-    """What can be a source's name, and no other."""
+    """The description has the function's pattern."""
     parameter = PARAMETERS["Source"]
     assert parameter["schema"]["pattern"] == f"^{SOURCE_NAME.pattern}$"
     assert parameter["example"] in signing.SECRET["sources"]
@@ -115,7 +115,7 @@ def test_source_names_are_the_functions() -> None:
 
 @pytest.mark.parametrize("route", [ROUTE, WEBHOOK_ROUTE])
 def test_a_command_may_be_accepted(api: Api, route: str) -> None:
-    """The parameter's example is a preference that the served function honours, as the description says."""
+    """The served function honours the parameter's example, as the description says."""
     parameters = DESCRIPTION["paths"][route]["post"]["parameters"]
     assert {"$ref": "#/components/parameters/Prefer"} in parameters
     body = json.dumps(load(EVENTS / "direct.json")).encode()
@@ -127,7 +127,7 @@ def test_a_command_may_be_accepted(api: Api, route: str) -> None:
 
 @pytest.mark.parametrize("name", RESPONSES)
 def test_examples_are_valid(name: str) -> None:
-    """Each is of its schema, has its status' own title, and stands under its code."""
+    """Each conforms to its schema, and has the title of its status and the key of its code."""
     registry = Registry().with_resource(
         OPENAPI.as_uri(), Resource.from_contents(DESCRIPTION, default_specification=DRAFT202012)
     )
@@ -148,12 +148,12 @@ def api() -> Iterator[Api]:
 
 @pytest.mark.timeout(180)
 def test_the_api_keeps_to_its_description(api: Api, tmp_path: Path) -> None:
-    """Schemathesis finds no answer that is not described, no server error, nothing invalid that is taken."""
+    """Schemathesis finds no undescribed response, no server error, and nothing invalid that is accepted."""
     command = [Path(sys.executable).with_name("schemathesis"), "run", OPENAPI, "--url", api.url, "--no-color"]
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "100"]
-    # A change must not fail by chance.
+    # No change may fail by chance.
     command += ["--generation-deterministic"]
-    # Methods that have no route are answered by API Gateway, which says 404 where 405 is expected.
+    # API Gateway itself responds to methods without a route: with 404, not 405.
     command += ["--exclude-checks", "unsupported_method"]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent))),

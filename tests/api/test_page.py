@@ -120,8 +120,8 @@ def test_a_button_ends_an_execution(page: Page, way: str) -> None:
 def test_what_happens_elsewhere_appears(page: Page, api: Api) -> None:
     """The page follows Twilio by itself."""
     sid = page.add_customer()
-    (execution,) = [one for one in api.behind.studio.executions.all() if one.sid == sid]
-    api.behind.studio.executions.end(execution.flow_sid, sid)
+    (execution,) = [one for one in api.stand_ins.studio.executions.all() if one.sid == sid]
+    api.stand_ins.studio.executions.end(execution.flow_sid, sid)
     page.see(f"#{sid} .ended", "ended")
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/webhook.md and the README, run as they stand there."""
+"""The examples of docs/webhook.md and the README work as printed."""
 
 import json
 import re
@@ -30,18 +30,18 @@ def api() -> Iterator[Api]:
 
 
 def test_every_language_has_its_example() -> None:
-    """None of them is lost to a changed fence."""
+    """Each language has one."""
     assert EXAMPLES.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("language", COMMANDS)
 def test_an_example_ends_its_execution(api: Api, language: str) -> None:
-    """Copied from the page and run, it is answered with 200, and Twilio's Execution is over."""
+    """Copied from the page and run, it gets 200, and the Execution ends."""
     program, *arguments = COMMANDS[language]
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     flow_sid, sid = re.findall(r"F[WN][0-9a-f]{32}", EXAMPLES[language])
-    executions = api.behind.studio.executions
+    executions = api.stand_ins.studio.executions
     executions.delete(flow_sid, sid)
     executions.add(flow_sid, sid)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "WEBHOOK_URL": api.url + ROUTE, "WEBHOOK_KEY": KEY}
@@ -59,9 +59,9 @@ def test_an_example_ends_its_execution(api: Api, language: str) -> None:
 
 
 def test_the_example_of_the_readme_ends_its_execution(api: Api, tmp_path: Path) -> None:
-    """With a command in command.json, it is answered with the result."""
+    """With a command in command.json, it prints the result."""
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    execution = api.behind.studio.seed("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b")
+    execution = api.stand_ins.studio.seed("FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b")
     command = {"flow_sid": execution.flow_sid, "execution_sid": execution.sid}
     (tmp_path / "command.json").write_text(json.dumps(command))
     done = subprocess.run(

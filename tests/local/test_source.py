@@ -104,7 +104,7 @@ def test_an_invalid_declaration_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "output"),
     [
         (["local/webhook-secret.json", "events/source-zendesk.json"], 0, "proof    valid"),
         (["local/webhook-secret.json", "events/source-zendesk-forged.json"], 1, "signature_unknown"),
@@ -114,7 +114,7 @@ def test_an_invalid_declaration_is_told() -> None:
         (["events/direct.json", "events/source-zendesk.json"], 1, "has neither keys nor sources"),
     ],
 )
-def test_command(arguments: list[str], status: int, told: str) -> None:
+def test_command(arguments: list[str], status: int, output: str) -> None:
     """What make calls."""
     done = subprocess.run(
         [sys.executable, "-m", "local.source", *arguments],
@@ -125,5 +125,5 @@ def test_command(arguments: list[str], status: int, told: str) -> None:
         check=False,
     )
     assert done.returncode == status
-    assert told in done.stdout + done.stderr
+    assert output in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -169,7 +169,7 @@ def test_refused(
 
 
 def test_accounts(studio: Studio, call: Call) -> None:
-    """Credentials can be replaced at any time; requests for another account's Flow are told apart."""
+    """Credentials can be replaced at any time; requests for another account's Flow are recorded apart."""
     studio.seed(FLOW, account_sid=OTHER_ACCOUNT_SID)
     for auth in (OTHER_AUTH_TOKEN, API_KEY, None, ("SKunknown", "")):
         call("GET", "/Executions", auth=auth)
@@ -358,8 +358,8 @@ def test_administration(studio: Studio, call: Call) -> None:
     assert call("GET", "/Executions").status == 503
     assert call("DELETE", "/_faults", auth=None).status == 204
     assert call("GET", "/Executions").status == 200
-    told = call("GET", "/_requests", auth=None).json
-    assert [request["status"] for request in told["requests"]] == [503, 200]
+    recorded = call("GET", "/_requests", auth=None).json
+    assert [request["status"] for request in recorded["requests"]] == [503, 200]
     assert call("DELETE", "/_requests", auth=None).status == 204
     assert studio.requests == []
     for path, body in (("/_executions", '{"flow_sid": "FW1"}'), ("/_faults", '{"colour": "red"}')):
