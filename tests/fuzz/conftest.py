@@ -36,7 +36,7 @@ SECRET_ID = "end-conversation/webhooks"
 AGE = timedelta(hours=1)
 """Of the Executions that may be ended."""
 
-SECONDS, PATIENCE = 5.0, 30.0
+SECONDS, PATIENCE = 20.0, 40.0
 """What Lambda gives to an invocation, and what it may take on a busy machine: what hangs takes longer."""
 
 _PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(/FN[0-9a-fA-F]{32})?", re.ASCII)
