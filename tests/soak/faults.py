@@ -101,7 +101,7 @@ class Schedule:
             ("Twilio is down", "asynchronous invocations retried", twilio(status=503)),
             ("Secrets Manager is down", "log stale_credentials_used", aws("GetSecretValue", status=503)),
             ("Secrets Manager is slow", "AWS: slow", slow_secrets),
-            ("credentials are revoked too early", "credentials revoked", self._revoke),
+            ("credentials are revoked too early", "metric CredentialsRejected", self._revoke),
             ("SQS takes no message", "HTTP 503 queue_unavailable", aws("SendMessage", status=503)),
             ("SQS loses its answers", "AWS: 503", aws("SendMessage", status=503, carried_out=True)),
             ("EventBridge is down", "log outcome_not_published", aws("PutEvents", status=503)),
@@ -120,7 +120,6 @@ class Schedule:
         """Twilio refuses what the default account's secret holds; it gets new credentials only at the end."""
         self._revoked.add(ACCOUNT_SID)
         self._rotate(ACCOUNT_SID)
-        self._record.count("credentials revoked")
         try:
             yield
         finally:

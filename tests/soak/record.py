@@ -24,7 +24,7 @@ class Record:
 
     Attributes:
         sent_at, done_at: when each case was sent first, and done, by its tag.
-        happened: how often what happened; metrics: the sum of each count.
+        happened: how often what happened, and the sums of metrics.
         events: the outcome events.
         near: the near misses in the log, by the tag of the case.
         leaks: what was found in output that has no place there; canaries: credentials to search for.
@@ -34,7 +34,6 @@ class Record:
         self.sent_at: dict[str, float] = {}
         self.done_at: dict[str, float] = {}
         self.happened: Counter[str] = Counter()
-        self.metrics: Counter[str] = Counter()
         self.events: list[dict[str, Any]] = []
         self.near: dict[str, set[str]] = {}
         self.canaries = Canaries()
@@ -70,7 +69,7 @@ class Record:
             for document in outcome.metrics:
                 for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
                     if metric["Unit"] == "Count":
-                        self.metrics[metric["Name"]] += int(sum(document[metric["Name"]]))
+                        self.happened[f"metric {metric['Name']}"] += int(sum(document[metric["Name"]]))
 
     def published(self, event: dict[str, Any]) -> None:
         self.search("an outcome event", json.dumps(event))

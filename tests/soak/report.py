@@ -105,7 +105,6 @@ class Report:
             ),
             "seconds in all": f"{end.seconds:.0f}",
             **{name: number for name, number in sorted(record.happened.items()) if number},
-            **{f"metric {name}": number for name, number in sorted(record.metrics.items())},
         }
         lines = [table(["", ""], [(name, str(value)) for name, value in rows.items()]), ""]
         for promise, evidence in self.promises.items():
@@ -141,7 +140,7 @@ class Report:
                 yield json.dumps(event)
         invalid = sum(case.code == "invalid_request" for case in self._cases)
         told = sum(event["detail"].get("code") == "invalid_request" for event in self._events.get("", ()))
-        if invalid > told + self._record.metrics["OutcomesNotPublished"]:
+        if invalid > told + self._record.happened["metric OutcomesNotPublished"]:
             yield f"{invalid} invalid commands, {told} events"
 
 
