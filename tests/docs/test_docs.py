@@ -391,3 +391,18 @@ def breaks(released: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 def test_the_schema_only_adds() -> None:
     """Every command that was valid as released is valid now."""
     assert list(breaks(RELEASED, SCHEMA)) == []
+
+
+def test_imports_point_one_way() -> None:
+    """The package's docstring has every module, and each imports only what is below it, or on its line."""
+    listing = str(ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())))
+    lines = [re.findall(r"\w+", line.partition("  ")[0]) for line in listing.splitlines()[4:]]
+    level = {module: number for number, line in enumerate(lines) for module in line}
+    assert level.keys() == {path.stem for path in PACKAGE.iterdir() if path.suffix in ("", ".py")} - {
+        "__init__",
+        "__pycache__",
+    }
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for imported in re.findall(r"^ *from end_conversation\.(\w+)", path.read_text(), re.MULTILINE):
+            assert imported == own or level[imported] >= level[own], path
