@@ -7,7 +7,8 @@ Where Twilio's pages go by position, each Execution that ends moves another one 
    `date_created` never changes, so nothing can move an Execution out of its window.
 3. Windows do not depend on each other, so they are listed side by side.
 4. Where 1 or 2 does not hold (another order, or a page that goes no further back), pages go on by Twilio's
-   token and are read until two passes show the same; otherwise it is an error.
+   token and are read until two passes show the same; otherwise it is an error. A page all of one second
+   shows no order, so what would be newer is asked for, too.
 
 https://www.twilio.com/docs/studio/rest-api/v2/execution
 """
@@ -191,11 +192,14 @@ class _Pages:
         if not created or len(created) < len(page.created) or any(a < b for a, b in pairwise(created)):
             return self._by_token(window)
         newest, oldest = created[0], created[-1]
+        # A page of one second shows no order.
+        is_ordered = newest > oldest
         if window.start is not None and oldest < window.start:
-            return []
+            return [] if is_ordered else self._by_token(window)
         if oldest < window.end - 1:
             seconds = int((newest - oldest + 1) * FILL * self._size / len(created))
-            return window._replace(end=oldest + 1).cut(max(1, seconds))
+            left = window._replace(end=oldest + 1).cut(max(1, seconds))
+            return left if is_ordered else [*left, Window(oldest + 1, window.end)]
         if newest == oldest == window.end - 1 and window.start != oldest:
             # A page and more of one second.
             return [*self._by_token(Window(oldest, window.end)), window._replace(end=oldest)]
