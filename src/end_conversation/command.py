@@ -146,8 +146,10 @@ def earliest(*times: datetime | None) -> datetime | None:
 
 def from_milliseconds(value: object) -> datetime | None:
     """The time that AWS gives in milliseconds since 1970, as a number or digits; None for anything else."""
+    if not isinstance(value, (int, str)):
+        return None
     try:
-        return datetime.fromtimestamp(int(str(value)) / 1000, UTC)
+        return datetime.fromtimestamp(int(value) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import reduce
 from time import monotonic
 from typing import Any
 
@@ -177,6 +178,7 @@ def route(name: str, **changes: Any) -> dict[str, Any]:
         route("http-function-url"),
         {"requestContext": None},
         {"requestContext": {"elb": {}}, "httpMethod": "POST", "path": "/conversations/end"},
+        {"requestContext": {"timeEpoch": reduce(lambda inner, _: [inner], range(5000), 0)}},
         {"requestContext": {"routeKey": "$connect", "eventType": "CONNECT"}},
     ],
 )
