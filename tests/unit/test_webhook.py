@@ -20,7 +20,6 @@ from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
 from end_conversation.http_request import HttpRequest
 from end_conversation.triggers.api_gateway import to_http_request
-from end_conversation.triggers.responses import SECRET_RETRY_AFTER
 from end_conversation.webhooks import verifier
 from end_conversation.webhooks.verifier import (
     FAILURE_PAUSE,
@@ -425,4 +424,3 @@ def test_after_a_failure_the_keys_are_left_alone_for_a_while(
         with pytest.raises(CredentialsUnavailable, match=f"^{cause}$"):
             authenticate(config, signed, Deadline(5))
         assert len(secrets_manager.reads) == reads
-    assert FAILURE_PAUSE == SECRET_RETRY_AFTER
