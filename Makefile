@@ -58,7 +58,7 @@ security: $(CHECKOV)/.ready ## check the template with checkov
 fuzz: $(VENV)/.ready ## fuzz every entry point with hypothesis (INPUTS=2000 for each; minutes)
 	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 -vv --show-capture=no --numprocesses 2 --dist load
 
-soak: $(VENV)/.ready ## send thousands of commands while Twilio and AWS fail (COMMANDS=5000 SEED=1; minutes)
+soak: $(VENV)/.ready ## send thousands of commands while Twilio and AWS fail (COMMANDS=1500 SEED=1; four minutes)
 	@COMMANDS=$(COMMANDS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 mutate: $(VENV)/.ready ## change the package in 200 random places and list what no test notices (MUTANTS=50 SEED=1; half an hour)

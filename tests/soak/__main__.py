@@ -10,7 +10,7 @@ from tests.soak.stack import default
 if __name__ == "__main__":
     with interruptible():
         report = soak(
-            int(os.environ.get("COMMANDS") or 5000),
+            int(os.environ.get("COMMANDS") or 1500),
             default("MaximumConcurrency"),
             seed=int(os.environ.get("SEED") or 1),
             tell=lambda line: print(line, flush=True),
