@@ -16,9 +16,11 @@ import pytest
 from botocore.loaders import create_loader
 from hypothesis import HealthCheck, settings
 
-from end_conversation.app import _service, handler
+from end_conversation import app, sweep
+from end_conversation.app import handler
 from end_conversation.aws import clients as aws
 from end_conversation.observability import _metrics_of, logger
+from end_conversation.webhooks import verifier
 from local.aws import Aws, Call
 from local.canaries import Canaries
 from local.studio import API_KEY, Studio
@@ -287,8 +289,8 @@ def environment(
         "TWILIO_STUDIO_BASE_URL": studio.url,
     }.items():
         monkeypatch.setenv(name, value)
-    _service.cache_clear()
-    aws._clients.cache_clear()
+    for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
+        cached.cache_clear()
     boto3.setup_default_session(botocore_session=_session())
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()

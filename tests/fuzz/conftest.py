@@ -16,7 +16,7 @@ from conftest import EventBridge, Function, Sqs
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from end_conversation import app, errors
+from end_conversation import app, errors, sweep
 from fuzz.inputs import CANARY, CLIENT, EXECUTIONS, FLOWS, FOREIGN_FLOW, PHONE, UNKNOWN_FLOW
 from fuzz.model import Expected, Times, expected
 from local.aws import Aws
@@ -78,6 +78,7 @@ class World:
     def renew(self) -> None:
         """The same Executions as ever, and a process that has seen none of them."""
         app._service.cache_clear()
+        sweep._service.cache_clear()
         self.studio.clear_requests()
         self.studio.executions = executions = Executions()
         now = datetime.now(UTC)

@@ -389,7 +389,6 @@ def test_at_most_a_hundred_accounts_are_kept(
 
 @pytest.fixture
 def swept(function: Function) -> Function:
-    sweep._service.cache_clear()
     function.handler = sweep.handler
     return function
 

@@ -553,7 +553,6 @@ def test_a_second_is_kept_for_publishing(function: Function, studio: Studio, bus
 
 @pytest.fixture
 def swept(function: Function) -> Function:
-    sweep._service.cache_clear()
     function.handler = sweep.handler
     return function
 

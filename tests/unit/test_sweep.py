@@ -28,7 +28,6 @@ CONTACT = "+15005550006"
 @pytest.fixture
 def sweep(function: Function) -> Function:
     """The sweep's handler instead of the function's."""
-    sweep_module._service.cache_clear()
     function.handler = sweep_module.handler
     return function
 
