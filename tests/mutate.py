@@ -107,16 +107,19 @@ def survivor(path: Path, number: int, tests: dict[int, list[str]]) -> str | None
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / path.relative_to(PACKAGE)).write_text(ast.unparse(ast.fix_missing_locations(tree)))
         try:
-            if names and _python(*PYTEST, "-o", f"pythonpath={folder} tests .", *names).returncode:
+            if (
+                names
+                and _python(*PYTEST, "-o", f"pythonpath={folder} tests .", *names, timeout=TIMEOUT).returncode
+            ):
                 return None
         except subprocess.TimeoutExpired:
             return None
     return f"{path.relative_to(ROOT)}:{change.lines[0]}  {before}  =>  {after}"
 
 
-def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _python(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
