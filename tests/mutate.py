@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ PACKAGE = ROOT / "src" / "end_conversation"
 FOLDER = ROOT / ".mutation"
 TESTS = "tests/unit"
 PYTEST = ("-m", "pytest", "-qx", "--hypothesis-profile=mutation", "--timeout=15", "-p", "no:cacheprovider")
+PROCESSES = 2 * (os.cpu_count() or 1)
+"""Runs at once: most tests wait."""
+
 TIMEOUT = 300.0
 """Seconds for the tests of one change; a change that hangs them is noticed."""
 
@@ -97,11 +101,11 @@ def survivor(path: Path, number: int, tests: dict[int, list[str]]) -> str | None
     before = ast.unparse(change.node).partition("\n")[0]
     change.apply()
     after = ast.unparse(change.node).partition("\n")[0]
-    contexts = {context for line in change.lines for context in tests.get(line, ())}
-    # What runs at import, or before a test, is every test's.
-    names = (
-        [TESTS] if "" in contexts else sorted(f"{TESTS}/{each.replace('.', '.py::')}" for each in contexts)
-    )
+    # What runs outside of tests only, at import, is a matter of every test of the module.
+    contexts = {each for line in change.lines for each in tests.get(line, ())}
+    if contexts == {""}:
+        contexts = set(chain.from_iterable(tests.values()))
+    names = sorted(f"{TESTS}/{each.replace('.', '.py::')}" for each in contexts - {""})
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         copy = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -140,7 +144,7 @@ def main(count: int, seed: int) -> None:
     sample = random.Random(seed).sample(every, count)  # noqa: S311 -- repeatable, not secret
     print(f"{count} of {len(every)} changes, seed {seed}; those that no test notices:", flush=True)
     survivors = 0
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(PROCESSES) as threads:
         for found in threads.map(lambda each: survivor(*each), sample):
             if found:
                 survivors += 1
