@@ -25,7 +25,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "end_conversation"
 FOLDER = ROOT / ".mutation"
 TESTS = "tests/unit"
-PYTEST = ("-m", "pytest", "-qx", "--hypothesis-profile=mutation", "--timeout=15", "-p", "no:cacheprovider")
+PYTEST = (
+    *("-m", "pytest", "-qx", "--hypothesis-profile=mutation", "--timeout=15"),
+    # Not wanted here, and loaded hundreds of times.
+    *("-p", "no:cacheprovider", "-p", "no:schemathesis"),
+)
 PROCESSES = 2 * (os.cpu_count() or 1)
 """Runs at once: most tests wait."""
 
