@@ -157,6 +157,7 @@ class Function:
     Attributes:
         handler: what is invoked.
         output: everything that the last invocation printed.
+        stdout: what of it are log lines and metrics.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Function:
         self._studio = studio
         self._secrets_manager = secrets_manager
         self.handler: Any = handler
-        self.output = ""
+        self.output = self.stdout = ""
 
     def __call__(self, event: Any, seconds: float = 10.0) -> Any:
         logger.registered_handler.setStream(sys.stdout)
@@ -178,7 +179,9 @@ class Function:
             told = "".join(traceback.format_exception(error))
             raise
         finally:
-            self.output = "".join(self._capsys.readouterr())
+            captured = self._capsys.readouterr()
+            self.stdout = captured.out
+            self.output = captured.out + captured.err
             # What other threads have to say when the test is over goes where nobody closed the file.
             logger.registered_handler.setStream(sys.__stdout__)
             for text in (self.output, json.dumps(told, ensure_ascii=False)):
@@ -202,8 +205,8 @@ class Function:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What was printed, every line of it JSON."""
-        return [json.loads(line) for line in self.output.splitlines()]
+        """Every line of stdout, which is JSON. On stderr Python may report the garbage of an earlier test."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
 
     @property
     def logs(self) -> list[dict[str, Any]]:
