@@ -115,7 +115,7 @@ class Service:
         if command.dry_run:
             # What has ended since the listing would not be ended.
             each = still_active
-        if not found.executions or (command.dry_run and not each):
+        if not each:
             return Outcome(command, nothing_found=NothingFound(found.active, found.near))
         return Outcome.of(command, each)
 

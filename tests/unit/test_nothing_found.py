@@ -92,13 +92,13 @@ def test_beside_a_hit_nothing_is_near(function: Function, studio: Studio) -> Non
     assert function.logs[0]["message"] == "conversation_ended"
 
 
-def test_what_was_gone_when_its_turn_came_was_found(function: Function, studio: Studio) -> None:
-    """Somebody deleted it after the list: the address was right."""
+def test_what_was_deleted_before_its_turn_leaves_nothing_to_end(function: Function, studio: Studio) -> None:
+    """A success without an Execution is never reported as `conversation_ended`."""
     studio.seed(FLOW_SID, contact=CONTACT)
     studio.fail(method="POST", status=404)
-    function(command())
-    assert function.metrics == {}
-    assert function.logs[0]["message"] == "conversation_ended"
+    assert function(command()) == {"flow_sid": FLOW_SID, "executions": []}
+    assert function.metrics == {"NothingToEnd": 1}
+    assert function.logs[0]["message"] == "nothing_to_end"
 
 
 def test_several_addresses_of_a_person(function: Function, studio: Studio) -> None:
