@@ -65,6 +65,7 @@ def build(directory: Path, interpreter: str | None) -> None:
         sys.exit(f"{directory} is not empty")
     _install(directory)
     shutil.copytree(HERE / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE / "LICENSE", directory)
     _prune(directory)
     _trim_endpoints(directory / "botocore/data/endpoints.json")
     if interpreter:

@@ -26,6 +26,11 @@ def test_parameters_are_described(name: str) -> None:
     assert [name in group["Parameters"] for group in groups].count(True) == 1
 
 
+def test_a_proxy_s_password_is_masked() -> None:
+    """CloudFormation shows asterisks in place of a URL that may hold a password."""
+    assert template()["Parameters"]["ProxyUrl"]["NoEcho"] is True
+
+
 @pytest.mark.parametrize(
     ("name", "valid", "invalid"),
     [
