@@ -17,22 +17,24 @@ INSTALL := $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python -
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## send one event through the function; Twilio and AWS are stand-ins (EVENT=events/sqs.json VERBOSE=1)
+serve source: export PYTHONPATH = src
+
+run: $(VENV)/.run ## send a sample event through the function (EVENT=events/sqs.json VERBOSE=1)
 	@$(BIN)/python -m local.run $(EVENT)
 
-serve: $(VENV)/.run ## serve the function over HTTP, with a page to try it (PORT=8800 SECRET=my.json)
-	@PYTHONPATH=src $(BIN)/python -m local.serve
+serve: $(VENV)/.run ## serve the API and a page to try it (PORT=8800 SECRET=my.json)
+	@$(BIN)/python -m local.serve
 
-stand-ins: $(VENV)/.run ## serve only the stand-ins for Twilio and AWS, for sam local
+stand-ins: $(VENV)/.run ## serve the stand-ins for Twilio and AWS, for sam local
 	@$(BIN)/python -m local.stand_ins
 
-source: $(VENV)/.run ## show what a source makes of a webhook (SECRET=my.json EVENT=webhook.json)
-	@PYTHONPATH=src $(BIN)/python -m local.source $(or $(SECRET),local/webhook-secret.json) $(if $(filter file,$(origin EVENT)),,$(EVENT)) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
+source: $(VENV)/.run ## show what a source makes of a webhook (SECRET=my.json EVENT=body.json)
+	@$(BIN)/python -m local.source $(or $(SECRET),local/webhook-secret.json) $(if $(filter file,$(origin EVENT)),,$(EVENT)) $(if $(SOURCE),--source $(SOURCE)) $(if $(BASE_URL),--base-url $(BASE_URL))
 
 test: $(VENV)/.ready ## run the tests (minutes)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-lint: $(VENV)/.ready ## check formatting, lint rules, types, the template and the workflows; edits nothing
+lint: $(VENV)/.ready ## check formatting, lint rules, types, template and workflows
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -55,19 +57,19 @@ release: $(VENV)/.ready ## build a release twice, compare, and write it to dist
 security: $(CHECKOV)/.ready ## check the template with checkov
 	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml
 
-fuzz: $(VENV)/.ready ## fuzz every entry point with hypothesis (INPUTS=2000 for each; minutes)
+fuzz: $(VENV)/.ready ## fuzz every entry point (INPUTS=2000; minutes)
 	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 -vv --show-capture=no --numprocesses 2 --dist load
 
-soak: $(VENV)/.ready ## send thousands of commands while Twilio and AWS fail (COMMANDS=1500 SEED=1; four minutes)
+soak: $(VENV)/.ready ## send commands while Twilio and AWS fail (COMMANDS=1500 SEED=1; 4 minutes)
 	@COMMANDS=$(COMMANDS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
-mutate: $(VENV)/.ready ## change the package in 200 random places and list what no test notices (MUTANTS=50 SEED=1; half an hour)
+mutate: $(VENV)/.ready ## list random changes that no test notices (MUTANTS=200 SEED=1; 30 minutes)
 	@MUTANTS=$(MUTANTS) SEED=$(SEED) $(BIN)/python -m tests.mutate
 
-bench: $(VENV)/.ready ## measure start, warm path, batches and size against two references (a quarter of an hour)
+bench: $(VENV)/.ready ## measure start, warm path, batches and size (15 minutes)
 	@$(BIN)/python -m benchmarks
 
-bench-sweep: $(VENV)/.ready ## measure the sweep against Twilio's SDK, and lists of many Executions
+bench-sweep: $(VENV)/.ready ## measure the sweep and lists of many Executions
 	@$(BIN)/python -m benchmarks.sweep
 
 lock: $(VENV)/.ready ## update the lock files

@@ -16,7 +16,7 @@ from local import poller, rie, samples, signing
 from local.gateway import Response, event_of, refusal, response_of
 from local.page import SENDERS, Page, summary
 from local.rie import MAX_EVENT_BYTES, Emulated, InProcess, Outcome
-from local.stand_ins import AWS_PORT, STUDIO_PORT, StandIns, stand_ins
+from local.stand_ins import StandIns, stand_ins
 from local.studio import ACCOUNT_SID, API_KEY
 from local.terminal import interruptible, styled
 
@@ -187,13 +187,16 @@ def read_secret(path: Path | None) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until interrupted."""
-    port = int(os.environ.get("PORT") or 8800)
+    try:
+        port = int(os.environ.get("PORT") or 8800)
+    except ValueError:
+        sys.exit("PORT must be a number")
     secret = Path(name) if (name := os.environ.get("SECRET")) else None
     webhook_secret = read_secret(secret)
     try:
         with (
             interruptible(),
-            stand_ins(STUDIO_PORT, AWS_PORT, webhook_secret) as ready,
+            stand_ins(port + 1, port + 2, webhook_secret) as ready,
             rie.function(ready.environment) as function,
             serving(port, ready, function) as url,
         ):
@@ -201,8 +204,7 @@ def main() -> None:
             print("\n".join(_introduction(url, ready, function.note, secret)), flush=True)
             threading.Event().wait()
     except OSError as error:
-        ports = f"{port} (PORT=… changes it), {STUDIO_PORT} and {AWS_PORT}"
-        sys.exit(f"{error}: make serve needs the ports {ports} of 127.0.0.1")
+        sys.exit(f"{error}: make serve needs ports {port} to {port + 2} of 127.0.0.1; PORT=… chooses others")
 
 
 if __name__ == "__main__":

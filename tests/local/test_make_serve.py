@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from local import signing
 from local.gateway import event_of
 from local.page import Page
 from local.rie import Outcome
-from local.serve import endpoint, read_secret
+from local.serve import endpoint, main, read_secret
 from local.stand_ins import stand_ins
 
 Call = Callable[..., http.client.HTTPResponse]
@@ -143,3 +144,12 @@ def test_a_secret_with_an_invalid_source(tmp_path: Path, capsys: pytest.CaptureF
     path.write_text(json.dumps({"sources": {"good": {}, "bad": {"preset": "none"}}}))
     assert read_secret(path)["sources"].keys() == {"good", "bad"}
     assert "bad is invalid: preset must be one of" in capsys.readouterr().out
+
+
+def test_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PORT moves all three servers; the error for a port in use says so."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("PORT", str(port - 1))
+        with pytest.raises(SystemExit, match=f"{port - 1} to {port + 1} .* PORT="):
+            main()
