@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from end_conversation import app, sweep
 from end_conversation.app import handler
 from end_conversation.aws import clients as aws
+from end_conversation.aws import secret
 from end_conversation.observability import _metrics_of, logger
 from end_conversation.webhooks import verifier
 from local.aws import Aws, Call
@@ -298,6 +300,15 @@ def environment(
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()
     return monkeypatch
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time of day for webhooks' signatures and cached secrets; `now` may be set."""
+    clock = SimpleNamespace(now=time())
+    for module in (verifier, secret):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock.now))
+    return clock
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How senders prove themselves: vendors' examples and libraries agree with us, and forgers get nowhere."""
+"""How senders are verified: what vendors publish is accepted, and forgeries are rejected."""
 
 import base64
 import hmac
@@ -7,14 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from conftest import sample
 from hypothesis import given
 from hypothesis import strategies as st
-from standardwebhooks import Webhook
-from twilio.request_validator import RequestValidator
 
 from end_conversation.errors import InvalidSignature
 from end_conversation.http_request import FORM, HttpRequest
@@ -23,78 +20,59 @@ from end_conversation.webhooks import proofs
 from end_conversation.webhooks.proofs import Proof, check, form_fields, parse_key, sign_standard
 
 NOW = 1772444469.0
-KEY = b"0123456789abcdef0123456789abcdef"
+KEY, OTHER_KEY = b"0123456789abcdef0123456789abcdef", b"f" * 32
 BODY = b'{"say": "hello"}'
-HOST = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"
-URL = f"https://{HOST}/webhooks/crm"
 
 
-def request(
-    headers: dict[str, str] | None = None,
-    content: bytes = BODY,
-    *,
-    query: str = "",
-    media_type: str = "application/json",
-    host: str = HOST,
-    path: str = "/webhooks/crm",
-    **changes: Any,
-) -> HttpRequest:
-    """A request to a source's route, through an HTTP API."""
-    return to_http_request(
-        sample("webhook")
-        | {
-            "routeKey": "POST /webhooks/{source}",
-            "rawPath": path,
-            "rawQueryString": query,
-            "pathParameters": {"source": "crm"},
-            "headers": {"content-type": media_type} | (headers or {}),
-            "requestContext": {"domainName": host, "http": {"method": "POST"}},
-            "body": base64.b64encode(content).decode(),
-            "isBase64Encoded": True,
-        }
-        | changes
-    )
+def request(headers: dict[str, Any], content: bytes | None = BODY, **fields: Any) -> HttpRequest:
+    """A request to a source; a header may have several values."""
+    values = {name: value if isinstance(value, list) else [value] for name, value in headers.items()}
+    return HttpRequest("POST", headers=values, content=content, **fields)
 
 
-def cause(
-    what: Proof, asked: HttpRequest, *keys: bytes, now: float = NOW, base_url: str | None = None
-) -> str:
-    """Why a request is refused; empty if it is not."""
+def cause(proof: Proof, asked: HttpRequest, *keys: bytes, now: float = NOW) -> str:
+    """Why a request is rejected; empty if it is accepted."""
     try:
-        check(what, keys or (KEY,), asked, now, base_url)
+        check(proof, keys or (KEY,), asked, now)
     except InvalidSignature as refusal:
         return refusal.cause
     return ""
 
 
-def hmac_proof(**fields: Any) -> Proof:
-    return Proof(**{"type": "hmac", "header": "x-s"} | fields)
+def hmac_proof(header: str = "x-s", **fields: Any) -> Proof:
+    return Proof("hmac", header, **fields)
 
 
-HUBSPOT = hmac_proof(
-    header="x-hubspot-signature-v3",
-    encoding="base64",
-    signed="{method}{url}{body}{timestamp}",
-    timestamp_header="x-hubspot-request-timestamp",
-    timestamp_format="unix-ms",
-)
-SLACK_BODY = (
-    b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
-    b"&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text="
-    b"&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN"
-    b"&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
+TOKEN = Proof("token", "authorization", prefix="Bearer ")
+BASIC, TWILIO, STANDARD = Proof("basic"), Proof("twilio"), Proof("standard")
+
+
+def twilio_request(signature: str, content: bytes, query: str = "", algorithm: str = "") -> HttpRequest:
+    """A request to the URL in the tests of Twilio's SDK."""
+    headers = {
+        "x-twilio-signature": signature,
+        "x-twilio-webhooks-signature-settings": f"key=k, algorithm={algorithm}",
+        "content-type": "application/json" if query else FORM,
+    }
+    url = {"host": "mycompany.com", "path": "/myapp.php", "query": f"foo=1&bar=2{query}"}
+    return request(headers, content, **url)
+
+
+TWILIO_FORM = (
+    b"CallSid=CA1234567890ABCDE&Digits=1234&From=%2B14158675309&To=%2B18005551212&Caller=%2B14158675309"
 )
 SVIX = {
     "id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
     "timestamp": "1614265330",
     "signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
 }
+SVIX_KEY, SVIX_BODY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), b'{"test": 2432232314}'
 KNOWN: dict[str, tuple[Proof, HttpRequest, bytes, float]] = {
-    # Zendesk signed in this order once; it publishes no example of today's.
+    # Zendesk used to sign in this order; there is no example of today's.
     # https://developer.zendesk.com/documentation/event-connectors/webhooks/verifying/
     "zendesk": (
         hmac_proof(
-            header="x-zendesk-webhook-signature",
+            "x-zendesk-webhook-signature",
             encoding="base64",
             signed="{body}{timestamp}",
             timestamp_header="x-zendesk-webhook-signature-timestamp",
@@ -111,27 +89,30 @@ KNOWN: dict[str, tuple[Proof, HttpRequest, bytes, float]] = {
     ),
     # https://github.com/HubSpot/hubspot-api-python/blob/master/tests/spec/utils/test_signature.py
     "hubspot": (
-        HUBSPOT,
+        hmac_proof(
+            "x-hubspot-signature-v3",
+            encoding="base64",
+            signed="{method}{url}{body}{timestamp}",
+            timestamp_header="x-hubspot-request-timestamp",
+            timestamp_format="unix-ms",
+        ),
         request(
             {
                 "x-hubspot-signature-v3": "HPW73RUtKmcYoEDADG0s6MmGFWUzWJKAW07r8RDgcQw=",
                 "x-hubspot-request-timestamp": "15000000",
             },
             b"{'example_field':'example_value'}",
-            path="/webhook_uri",
             host="www.example.com",
+            path="/webhook_uri",
         ),
         b"yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy",
         15000.0,
     ),
     # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
     "github": (
-        hmac_proof(header="x-hub-signature-256", format="sha256={signature}"),
+        hmac_proof(format="sha256={signature}"),
         request(
-            {
-                "x-hub-signature-256": "sha256="
-                "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
-            },
+            {"x-s": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"},
             b"Hello, World!",
         ),
         b"It's a Secret to Everybody",
@@ -140,167 +121,76 @@ KNOWN: dict[str, tuple[Proof, HttpRequest, bytes, float]] = {
     # https://docs.slack.dev/authentication/verifying-requests-from-slack
     "slack": (
         hmac_proof(
-            header="x-slack-signature",
-            format="v0={signature}",
-            signed="v0:{timestamp}:{body}",
-            timestamp_header="x-slack-request-timestamp",
+            format="v0={signature}", signed="v0:{timestamp}:{body}", timestamp_header="x-slack-timestamp"
         ),
         request(
             {
-                "x-slack-signature": "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503",
-                "x-slack-request-timestamp": "1531420618",
+                "x-s": "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503",
+                "x-slack-timestamp": "1531420618",
             },
-            SLACK_BODY,
-            media_type=FORM,
+            b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
+            b"&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text="
+            b"&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGl"
+            b"gcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c",
         ),
         b"8f742231b10e8888abcd99yyyzzz85a5",
         1531420618.0,
     ),
-    # RFC 2202's second case. Intercom, which signs so, publishes no example with its key.
+    # RFC 2202's second case. Intercom signs like this, but publishes no example with its key.
     "sha1": (
-        hmac_proof(header="x-hub-signature", algorithm="sha1", format="sha1={signature}"),
-        request(
-            {"x-hub-signature": "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
-            b"what do ya want for nothing?",
-        ),
+        hmac_proof(algorithm="sha1", format="sha1={signature}"),
+        request({"x-s": "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"}, b"what do ya want for nothing?"),
         b"Jefe",
         NOW,
     ),
     # https://github.com/standard-webhooks/standard-webhooks/blob/main/libraries/python/tests/test_webhooks.py,
     # among entries that are of another version, wrong or unreadable; then under Svix's names.
     "standard": (
-        Proof("standard"),
+        STANDARD,
         request(
             {f"webhook-{name}": value for name, value in SVIX.items()}
             | {"webhook-signature": f"v2,x v1 , v1,v1,é v1,{'A' * 43}= {SVIX['signature']}"},
-            b'{"test": 2432232314}',
+            SVIX_BODY,
         ),
-        base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        SVIX_KEY,
         1614265330.0,
     ),
     "svix": (
-        Proof("standard"),
-        request({f"svix-{name}": value for name, value in SVIX.items()}, b'{"test": 2432232314}'),
-        base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        STANDARD,
+        request({f"svix-{name}": value for name, value in SVIX.items()}, SVIX_BODY),
+        SVIX_KEY,
         1614265330.0,
     ),
+    # https://github.com/twilio/twilio-python/blob/main/tests/unit/test_request_validator.py
+    **{
+        f"twilio-{name}": (TWILIO, twilio_request(*arguments), b"12345", NOW)
+        for name, arguments in {
+            "form": ("RSOYDt4T1cUTdK1PDd93/VVr8B8=", TWILIO_FORM),
+            "port": ("kvajT1Ptam85bY51eRf/AJRuM3w=", TWILIO_FORM),
+            "repeated": (
+                "IK+Dwps556ElfBT0I3Rgjkr1wJU=",
+                b"Sid=CA123&SidAccount=AC123&Digits=5678&Digits=1234&Digits=1234",
+            ),
+            "json": (
+                "a9nBmqA0ju/hNViExpshrM61xv4=",
+                b'{"property": "value", "boolean": true}',
+                "&bodySHA256=0a1ff7634d9ab3b95db5c9a2dfe9416e41502b283a80c7cf19632632f96e6620",
+            ),
+            # By Twilio's SDK, for the field `a b` with the value `é&`.
+            "bytes": ("QbALUnbBcBzSv91LLypt8CUzsgo=", b"\xef\xbb\xbfa+b=%C3%A9%26&&"),
+            "sha256": ("LUOLmyCob0xsJC2c75HFewqp2s/z9a2C4K5FPIxHcDs=", b"a+b=%C3%A9%26", "", "HMAC_SHA256"),
+        }.items()
+    },
 }
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_the_examples_of_vendors_are_verified(name: str) -> None:
-    """What they publish themselves, or the tests of their libraries have; one byte more is refused."""
-    what, asked, key, now = KNOWN[name]
-    assert cause(what, asked, key, now=now) == ""
-    assert cause(what, replace(asked, content=asked.body() + b" "), key, now=now) == "signature_unknown"
-
-
-# From the tests of Twilio's own SDK:
-# https://github.com/twilio/twilio-python/blob/main/tests/unit/test_request_validator.py
-TWILIO_FORM = {
-    "CallSid": "CA1234567890ABCDE",
-    "Digits": "1234",
-    "From": "+14158675309",
-    "To": "+18005551212",
-    "Caller": "+14158675309",
-}
-TWILIO_HASH = "bodySHA256=0a1ff7634d9ab3b95db5c9a2dfe9416e41502b283a80c7cf19632632f96e6620"
-
-
-def twilio_request(
-    signature: str, fields: object = TWILIO_FORM, query: str = "foo=1&bar=2", **changes: Any
-) -> HttpRequest:
-    return request(
-        {"x-twilio-signature": signature},
-        fields if isinstance(fields, bytes) else urlencode(fields, doseq=True).encode(),
-        query=query,
-        media_type="application/json" if isinstance(fields, bytes) else FORM,
-        **{"host": "mycompany.com", "path": "/myapp.php"} | changes,
-    )
-
-
-@pytest.mark.parametrize(
-    ("signature", "fields", "query"),
-    [
-        ("RSOYDt4T1cUTdK1PDd93/VVr8B8=", TWILIO_FORM, "foo=1&bar=2"),
-        # Signed for the URL with its port, which Twilio does too.
-        ("kvajT1Ptam85bY51eRf/AJRuM3w=", TWILIO_FORM, "foo=1&bar=2"),
-        (
-            "IK+Dwps556ElfBT0I3Rgjkr1wJU=",
-            {"Sid": "CA123", "SidAccount": "AC123", "Digits": ["5678", "1234", "1234"]},
-            "foo=1&bar=2",
-        ),
-        (
-            "a9nBmqA0ju/hNViExpshrM61xv4=",
-            b'{"property": "value", "boolean": true}',
-            f"foo=1&bar=2&{TWILIO_HASH}",
-        ),
-    ],
-)
-def test_the_examples_of_twilio_are_verified(signature: str, fields: object, query: str) -> None:
-    """A form, a form for a URL with a port, repeated fields, and JSON."""
-    asked = twilio_request(signature, fields, query)
-    assert cause(Proof("twilio"), asked, b"12345") == ""
-    assert cause(Proof("twilio"), asked, b"54321") == "signature_unknown"
-
-
-@pytest.mark.parametrize("marked", ["\ufeff", "&", ""])
-def test_twilio_signs_what_a_form_means(marked: str) -> None:
-    """However its bytes are written: with a byte order mark, or with empty pieces."""
-    signature = RequestValidator("12345").compute_signature("https://mycompany.com/myapp.php", {"a b": "é&"})
-    asked = replace(
-        twilio_request(signature, query=""), content=f"{marked}a+b=%C3%A9%26{marked[:0]}&".encode()
-    )
-    assert cause(Proof("twilio"), asked, b"12345") == ""
-
-
-def test_twilio_signs_the_url_that_it_knows() -> None:
-    """Behind a custom domain that is the configured one, with the route's path and the raw query."""
-    signature = RequestValidator("12345").compute_signature(
-        "https://api.example.com/twilio/webhooks/crm?a=%20b", {}
-    )
-    asked = request({"x-twilio-signature": signature}, b"", query="a=%20b", media_type=FORM)
-    assert cause(Proof("twilio"), asked, b"12345", base_url="https://api.example.com/twilio") == ""
-    assert cause(Proof("twilio"), asked, b"12345") == "signature_unknown"
-
-
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
-
-@given(
-    st.dictionaries(texts, st.lists(texts, min_size=1, max_size=3), max_size=5),
-    st.sampled_from(["", "HMAC_SHA256"]),
-)
-def test_what_twilio_signs_is_taken(fields: dict[str, list[str]], algorithm: str) -> None:
-    """By its own SDK, for any form, with an auth token and with a shared key."""
-
-    class Form(dict[str, list[str]]):
-        def getlist(self, name: str) -> list[str]:
-            return self[name]
-
-    signature = RequestValidator("12345").compute_signature(
-        "https://mycompany.com/myapp.php", Form(fields), algorithm or None
-    )
-    asked = twilio_request(signature, fields, "")
-    if algorithm:
-        settings = {"x-twilio-webhooks-signature-settings": [f"key=k,algorithm={algorithm}"]}
-        asked = replace(asked, headers={**asked.headers, **settings})
-    assert cause(Proof("twilio"), asked, b"12345") == ""
-
-
-@given(st.from_regex(r"[!-\-/-~]{1,256}", fullmatch=True), texts)
-def test_standard_webhooks_are_those_of_the_reference(message_id: str, text: str) -> None:
-    """What it signs is accepted, and what we sign it accepts, whatever the body is."""
-    key, timestamp = b"k" * 24, str(int(datetime.now(UTC).timestamp()))
-    reference = Webhook(base64.b64encode(key).decode())
-    headers = {
-        "webhook-id": message_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": reference.sign(message_id, datetime.fromtimestamp(int(timestamp), UTC), text),
-    }
-    assert cause(Proof("standard"), request(headers, text.encode()), key, now=float(timestamp)) == ""
-    headers["webhook-signature"] = sign_standard(key, message_id, timestamp, text.encode())
-    reference.verify(text, headers, json_parse=False)
+def test_examples_of_vendors_are_accepted(name: str) -> None:
+    """Published by the vendors, or in the tests of their libraries; with one more byte they are rejected."""
+    proof, asked, key, now = KNOWN[name]
+    assert cause(proof, asked, key, now=now) == ""
+    changed = replace(asked, content=asked.body() + b"x")
+    assert cause(proof, changed, key, now=now) in {"signature_unknown", "body_hash_unknown"}
 
 
 def signature_of(content: bytes, algorithm: str = "sha256") -> str:
@@ -308,14 +198,12 @@ def signature_of(content: bytes, algorithm: str = "sha256") -> str:
 
 
 def signed(timestamp: str) -> HttpRequest:
-    """A request to a source that signs its timestamp, with a signature that is right."""
+    """A request with a timestamp, and the right signature for it."""
     content = timestamp.encode(errors="surrogatepass") + BODY
     return request({"x-s": signature_of(content), "x-timestamp": timestamp})
 
 
 SIGNED = hmac_proof(signed="{timestamp}{body}", timestamp_header="x-timestamp")
-TOKEN = Proof("token", header="authorization", prefix="Bearer ")
-BASIC = Proof("basic")
 
 
 @pytest.mark.parametrize(
@@ -331,22 +219,18 @@ BASIC = Proof("basic")
         ("rfc3339", lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")),
     ],
 )
-def test_five_minutes_are_tolerated(
+def test_a_timestamp_may_differ_by_five_minutes(
     form: str, written: Callable[[float], str], age: int, expected: str
 ) -> None:
-    """Either way, in each unit, and not a second more."""
+    """Either way, in each format, and not a second more."""
     assert cause(replace(SIGNED, timestamp_format=form), signed(written(NOW - age))) == expected
 
 
 @pytest.mark.parametrize(
     ("form", "timestamp", "expected"),
     [
-        ("unix", str(int(NOW * 1000)), "timestamp_malformed"),
-        ("unix", "2026-03-02T09:41:09Z", "timestamp_malformed"),
         ("unix", "", "timestamp_missing"),
-        ("unix", "1e9", "timestamp_malformed"),
-        ("unix", f"{int(NOW)}.5", "timestamp_malformed"),
-        ("unix", f" {int(NOW)}", "timestamp_malformed"),
+        ("unix", "2026-03-02T09:41:09Z", "timestamp_malformed"),
         ("unix", "\u0661" * 10, "timestamp_malformed"),
         ("unix", "9" * 5000, "timestamp_malformed"),
         ("unix-ms", str(int(NOW)), "timestamp_too_old"),
@@ -358,8 +242,8 @@ def test_five_minutes_are_tolerated(
         ("rfc3339", "\ud800", "timestamp_malformed"),
     ],
 )
-def test_a_timestamp_in_another_unit_is_refused(form: str, timestamp: str, expected: str) -> None:
-    """Although it is rightly signed."""
+def test_a_timestamp_in_another_format_is_rejected(form: str, timestamp: str, expected: str) -> None:
+    """Even with a valid signature."""
     assert cause(replace(SIGNED, timestamp_format=form), signed(timestamp)) == expected
 
 
@@ -373,6 +257,7 @@ V1 = hmac_proof(
 AT = str(int(NOW * 1000))
 V1_SIGNATURE = signature_of(f"{AT}.".encode() + BODY)
 ID_SIGNED = hmac_proof(signed="{header:X-Event-Id}:{body}")
+MESSAGE_ID = (bytes(range(0x21, 0x2E)) + bytes(range(0x2F, 0x7F))).decode().ljust(256, "x")
 GENUINE: list[tuple[Proof, dict[str, str]]] = [
     (hmac_proof(format="v0={signature}"), {"x-s": f"V0={signature_of(BODY)}"}),
     (hmac_proof(), {"x-s": signature_of(BODY).upper()}),
@@ -385,28 +270,32 @@ GENUINE: list[tuple[Proof, dict[str, str]]] = [
     (replace(V1, format="ts={timestamp};h1={signature}"), {"x-s": f"ts={AT};h1={V1_SIGNATURE}"}),
     (replace(V1, format="{timestamp}.{signature}"), {"x-s": f"{AT}.{V1_SIGNATURE}"}),
     (hmac_proof(format="v1={signature}"), {"x-s": f"v1={'0' * 64},v1={signature_of(BODY)}"}),
-    (ID_SIGNED, {"x-s": signature_of(b"evt_1:" + BODY), "X-Event-ID": "evt_1"}),
+    (ID_SIGNED, {"x-s": signature_of(b"evt_1:" + BODY), "x-event-id": "evt_1"}),
+    # A template is filled in once: names in what it is filled with stay as they are.
+    (ID_SIGNED, {"x-s": signature_of(b"{body}:" + BODY), "x-event-id": "{body}"}),
     (TOKEN, {"authorization": "Bearer " + KEY.decode()}),
     (TOKEN, {"authorization": "bearer " + KEY.decode()}),
-    (Proof("token", header="x-api-key"), {"x-api-key": KEY.decode()}),
+    (Proof("token", "x-api-key"), {"x-api-key": KEY.decode()}),
     (BASIC, basic(KEY)),
     (BASIC, {"authorization": basic(KEY)["authorization"].replace("Basic", "BASIC")}),
+    (
+        STANDARD,
+        {
+            "webhook-id": MESSAGE_ID,
+            "webhook-timestamp": AT[:-3],
+            "webhook-signature": sign_standard(KEY, MESSAGE_ID, AT[:-3], BODY),
+        },
+    ),
 ]
 
 
-@pytest.mark.parametrize(("what", "headers"), GENUINE)
-def test_any_of_the_keys_will_do(what: Proof, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(("proof", "headers"), GENUINE)
+def test_any_key_may_match(proof: Proof, headers: dict[str, str]) -> None:
     """For rotation: the old one, the new one, or both; headers as senders write them."""
-    other, asked = b"f" * 32, request(headers)
-    for keys in ((KEY,), (other, KEY), (KEY, other)):
-        assert cause(what, asked, *keys) == ""
-    assert cause(what, asked, other, b"g" * 32) == "signature_unknown"
-
-
-def test_names_in_the_body_are_not_filled_in() -> None:
-    """A template is filled in once."""
-    asked = request({"x-s": signature_of(b"{method}.POST")}, b"{method}")
-    assert cause(hmac_proof(signed="{body}.{method}"), asked) == ""
+    asked = request(headers)
+    for keys in ((KEY,), (OTHER_KEY, KEY), (KEY, OTHER_KEY)):
+        assert cause(proof, asked, *keys) == ""
+    assert cause(proof, asked, OTHER_KEY, b"g" * 32) == "signature_unknown"
 
 
 LONG = b"user:" + b"p" * 99
@@ -423,15 +312,17 @@ LONG = b"user:" + b"p" * 99
         (LONG, sha256(LONG).digest(), "signature_unknown"),
     ],
 )
-def test_what_is_sent_is_compared_itself(key: bytes, sent: bytes, expected: str) -> None:
-    """Not a hash that it keys: HMAC takes a long key's SHA-256, and a key with NULs behind it, for it."""
+def test_a_password_is_compared_itself(key: bytes, sent: bytes, expected: str) -> None:
+    """Not by an HMAC: it takes a long key's SHA-256, or a key followed by NULs, for the key."""
     assert cause(BASIC, request(basic(sent)), key) == expected
 
 
-MALFORMED: list[tuple[Proof, dict[str, str], str]] = [
+REJECTED: list[tuple[Proof, dict[str, Any], str]] = [
     (SIGNED, {}, "signature_missing"),
     (SIGNED, {"x-s": ""}, "signature_missing"),
+    (SIGNED, {"x-s": ["00", "00"]}, "signature_repeated"),
     (SIGNED, {"x-s": "00" * 32}, "timestamp_missing"),
+    (SIGNED, {"x-s": "00", "x-timestamp": [AT[:-3]] * 2}, "timestamp_repeated"),
     (hmac_proof(), {"x-s": "00" * 32}, "signature_unknown"),
     (hmac_proof(), {"x-s": "\u00e9"}, "signature_unknown"),
     (hmac_proof(), {"x-s": "\ud800"}, "signature_unknown"),
@@ -445,6 +336,7 @@ MALFORMED: list[tuple[Proof, dict[str, str], str]] = [
     (V1, {"x-s": f"t={int(AT) + 1},v1={V1_SIGNATURE}"}, "signature_unknown"),
     (V1, {"x-s": f"t=1,v1={V1_SIGNATURE}"}, "timestamp_too_old"),
     (ID_SIGNED, {"x-s": signature_of(b":" + BODY)}, "header_missing"),
+    (ID_SIGNED, {"x-s": "00", "x-event-id": ["1", "1"]}, "header_repeated"),
     (TOKEN, {}, "signature_missing"),
     (TOKEN, {"authorization": KEY.decode()}, "signature_malformed"),
     (TOKEN, {"authorization": "Bearer "}, "signature_unknown"),
@@ -453,19 +345,18 @@ MALFORMED: list[tuple[Proof, dict[str, str], str]] = [
     (BASIC, {"authorization": "Basic "}, "signature_unknown"),
     (BASIC, {"authorization": "Basic \u00e9"}, "signature_malformed"),
     (BASIC, {"authorization": "Bearer " + KEY.decode()}, "signature_malformed"),
-    (Proof("twilio"), {}, "signature_missing"),
-    (Proof("twilio"), {"x-twilio-signature": "x"}, "body_hash_unknown"),
+    (TWILIO, {}, "signature_missing"),
+    (TWILIO, {"x-twilio-signature": "x"}, "body_hash_unknown"),
     (
-        Proof("twilio"),
+        TWILIO,
         {"x-twilio-signature": "x", "x-twilio-webhooks-signature-settings": "key=k,algorithm=HMAC_MD5"},
         "algorithm_unknown",
     ),
-    (Proof("twilio"), {"x-twilio-signature": "x", "content-type": FORM}, "signature_unknown"),
-    (Proof("standard"), {}, "id_missing"),
-    (Proof("standard"), {"svix-id": "a", "svix-timestamp": AT}, "signature_missing"),
+    (STANDARD, {}, "id_missing"),
+    (STANDARD, {"svix-id": "a", "svix-timestamp": AT}, "signature_missing"),
     # Two of one family and one of the other.
     (
-        Proof("standard"),
+        STANDARD,
         {"webhook-id": "a", "webhook-timestamp": AT, "svix-signature": f"v1,{'A' * 43}="},
         "signature_missing",
     ),
@@ -473,19 +364,11 @@ MALFORMED: list[tuple[Proof, dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize("keys", [(KEY,), (KEY, b"f" * 32)])
-@pytest.mark.parametrize(("what", "headers", "expected"), MALFORMED)
-def test_what_proves_nothing_is_refused(
-    what: Proof,
-    headers: dict[str, str],
-    expected: str,
-    keys: tuple[bytes, ...],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("proof", "headers", "expected"), REJECTED)
+def test_a_rejection_takes_as_long_as_any_other(
+    proof: Proof, headers: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By one kind of error, with a word for the log; whatever it is, each key hashes the body.
-
-    So the time tells nothing of sources and keys.
-    """
+    """Whatever the cause, which is for the log, the body is hashed with every key."""
     hashed: list[bytes] = []
     real = hmac.digest
 
@@ -494,102 +377,50 @@ def test_what_proves_nothing_is_refused(
         return real(key, content, algorithm)
 
     monkeypatch.setattr(proofs.hmac, "digest", digest)
-    with pytest.raises(InvalidSignature, match=r"^the request has no valid signature$") as refusal:
-        check(what, keys, request(headers), NOW)
-    assert refusal.value.facts == {"cause": expected}
-    is_form = headers.get("content-type") == FORM
-    assert sum(BODY in content or is_form for content in hashed) >= len(keys)
+    assert cause(proof, request(headers), KEY, OTHER_KEY) == expected
+    assert sum(BODY in content for content in hashed) >= 2
 
 
-def test_comparing_does_not_end_at_the_first_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can tell from the time which of the keys is in use."""
+def test_comparing_does_not_stop_at_the_first_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time does not tell which of the keys is in use."""
     compared = []
     monkeypatch.setattr(proofs.hmac, "compare_digest", lambda a, b: compared.append(a) or a == b)
-    what, headers = GENUINE[0]
-    assert cause(what, request(headers), KEY, b"f" * 32, b"g" * 32) == ""
+    proof, headers = GENUINE[0]
+    assert cause(proof, request(headers), KEY, OTHER_KEY, b"g" * 32) == ""
     assert len(compared) == 3
 
 
-@pytest.mark.parametrize(
-    "what", [SIGNED, Proof("token", header="x-s"), BASIC, Proof("twilio"), Proof("standard")]
-)
-def test_without_keys_nothing_passes(what: Proof) -> None:
-    """Not even what is signed with nothing."""
+def test_without_keys_everything_is_rejected() -> None:
+    """Even what was signed with the key that keeps the time the same."""
+    signature = sign_standard(b"no key", "msg_1", AT[:-3], BODY)
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": AT[:-3], "webhook-signature": signature}
     with pytest.raises(InvalidSignature):
-        check(what, (), request({"x-s": "no key"}), NOW)
-
-
-@pytest.mark.parametrize(
-    ("what", "header", "expected"),
-    [
-        (SIGNED, "x-s", "signature_repeated"),
-        (SIGNED, "x-timestamp", "timestamp_repeated"),
-        (replace(SIGNED, signed="{timestamp}{body}{header:x-id}"), "x-id", "header_repeated"),
-    ],
-)
-def test_a_header_that_comes_twice_is_refused(what: Proof, header: str, expected: str) -> None:
-    """A REST API hands on all of them, and there is no telling which one the sender meant."""
-    asked = signed(str(int(NOW)))
-    repeated = {header: (asked.header(header) or ["1"]) * 2}
-    assert cause(what, replace(asked, headers={**asked.headers, **repeated})) == expected
-
-
-def test_a_full_stop_in_the_id_could_move_the_timestamp() -> None:
-    """That is why it is refused: the same bytes are signed for two readings of a request."""
-    at = str(int(NOW))
-    genuine = sign_standard(KEY, "msg_1", at, b"x.1700000000.{}")
-    assert genuine == sign_standard(KEY, f"msg_1.{at}.x", "1700000000", b"{}")
-    headers = {"webhook-id": f"msg_1.{at}.x", "webhook-timestamp": at, "webhook-signature": genuine}
-    assert cause(Proof("standard"), request(headers, b"{}")) == "id_malformed"
-
-
-def test_broken_base64_is_refused() -> None:
-    """The gateway announced it, and it is not for a stranger to hear more about."""
-    assert cause(TOKEN, request({"authorization": "Bearer " + KEY.decode()}, body="!")) == "body_unreadable"
-
-
-@pytest.mark.parametrize("host", ["[", "[::1", "]", "a b", "\ud800", ""])
-@pytest.mark.parametrize("media_type", [FORM, "application/json"])
-def test_an_impossible_host_is_no_defect(host: str, media_type: str) -> None:
-    """Whatever an event calls its host, it is signed or not."""
-    headers = {"x-twilio-signature": "x", "x-s": "00"}
-    asked = request(headers, host=host, media_type=media_type, query=f"bodySHA256={'0' * 64}")
-    for what in (Proof("twilio"), hmac_proof(signed="{url}{body}")):
-        assert cause(what, asked)
+        check(STANDARD, (), request(headers), NOW)
 
 
 header_values = (
-    st.text(max_size=40)
+    st.lists(st.text(max_size=9), max_size=3)
     | st.from_regex(r"(Basic|Bearer|sha1=|v1,|t=1,v1=) ?[A-Za-z0-9+/=]{0,44}", fullmatch=True)
     | st.integers(0, 2 * 10**9).map(str)
-    | st.lists(st.text(max_size=9), max_size=3)
-    | st.none()
     | st.just(FORM)
 )
 header_names = {name for _, asked, *_ in KNOWN.values() for name in asked.headers}
-header_names |= {name for _, headers, _ in MALFORMED for name in headers}
+header_names |= {name for _, headers, _ in REJECTED for name in headers}
+odd_texts = st.text(max_size=9) | st.just("\ud800")
 
 
 @given(
-    what=st.sampled_from([*(proof for proof, *_ in MALFORMED), *(proof for proof, *_ in KNOWN.values())]),
-    headers=st.dictionaries(st.sampled_from(sorted(header_names)), header_values),
-    body=st.text() | st.none(),
-    encoded=st.booleans(),
-    url=st.dictionaries(
-        st.sampled_from(["rawPath", "rawQueryString", "multiValueQueryStringParameters"]),
-        st.text(max_size=9)
-        | st.just("\ud800")
-        | st.none()
-        | st.dictionaries(st.just("\ud800"), st.text() | st.none()),
-    ),
+    st.sampled_from([*(proof for proof, *_ in REJECTED), *(proof for proof, *_ in KNOWN.values())]),
+    st.dictionaries(st.sampled_from(sorted(header_names)), header_values),
+    st.binary() | st.none(),
+    st.fixed_dictionaries({"host": odd_texts, "path": odd_texts, "query": odd_texts}),
 )
-def test_forgeries_are_refused_whatever_they_are(
-    what: Proof, headers: dict[str, Any], body: str | None, url: dict[str, Any], *, encoded: bool
+def test_any_forgery_is_rejected(
+    proof: Proof, headers: dict[str, Any], content: bytes | None, url: dict[str, str]
 ) -> None:
-    """By the one error, and never another one."""
-    asked = request(headers, body=body, **url, isBase64Encoded=encoded)
-    with pytest.raises(InvalidSignature):
-        check(what, (KEY,), asked, NOW)
+    """With the one error that has one response, whatever the request is."""
+    with pytest.raises(InvalidSignature, match=r"^the request has no valid signature$"):
+        check(proof, (KEY,), request(headers, content, **url), NOW)
 
 
 @pytest.mark.parametrize(
@@ -597,57 +428,48 @@ def test_forgeries_are_refused_whatever_they_are(
     [
         ("standard", "whsec_" + "A" * 32, "text", bytes(24)),
         ("standard", "A" * 32, "text", bytes(24)),
-        *(
-            (
-                "standard",
-                base64.b64encode(bytes(range(size))).decode().rstrip("="),
-                "text",
-                bytes(range(size)),
-            )
-            for size in (25, 26)
-        ),
+        ("standard", "A" * 34, "text", bytes(25)),
+        ("standard", "A" * 35, "text", bytes(26)),
+        ("standard", "\ufeff " + "A" * 32 + "\r\n", "text", bytes(24)),
         ("hmac", "whsec_" + "A" * 32, "text", b"whsec_" + b"A" * 32),
         ("hmac", "00fF" * 8, "hex", b"\x00\xff" * 8),
+        ("hmac", "\ufeff " + "A" * 32 + "\r\n", "hex", b"\xaa" * 16),
         ("hmac", "AP8A" * 8, "base64", b"\x00\xff\x00" * 8),
         ("hmac", "AP8" + "A" * 16, "base64", b"\x00\xff" + bytes(12)),
         ("token", "\u00e9" * 16, "text", ("\u00e9" * 16).encode()),
+        ("token", "\ufeff " + "A" * 32 + "\r\n", "text", b"A" * 32),
         ("basic", "user:password:", "text", b"user:password:"),
-        *(
-            (kind, "\ufeff " + "A" * 32 + "\r\n", encoding, key)
-            for kind, encoding, key in (
-                ("standard", "text", bytes(24)),
-                ("hmac", "hex", b"\xaa" * 16),
-                ("token", "text", b"A" * 32),
-            )
-        ),
     ],
 )
-def test_keys_are_read_as_senders_write_them(kind: str, text: str, encoding: str, key: bytes) -> None:
-    """Base64 for Standard Webhooks, with or without padding; else as they are or as declared; stripped."""
+def test_a_key_is_decoded(kind: str, text: str, encoding: str, key: bytes) -> None:
+    """Base64 for Standard Webhooks, with or without padding; else as it is or as declared; stripped."""
     assert parse_key(kind, text, encoding) == key
 
 
+NOT_BASE64 = "must be the base64 of 24 bytes or more"
 PUBLISHED = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="
+NOT_SECRET = "is not secret: its vendor publishes it for tests"
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "encoding", "complaint"),
     [
-        ("standard", "whsec_" + "A" * 28, "text", "must be the base64 of 24 bytes or more"),
-        ("standard", "!" * 40, "text", "must be the base64 of 24 bytes or more"),
-        ("standard", "\u00e9" * 40, "text", "must be the base64 of 24 bytes or more"),
+        ("standard", "whsec_" + "A" * 28, "text", NOT_BASE64),
+        ("standard", "whsk_" + "A" * 32, "text", NOT_BASE64),
+        ("standard", "!" * 40, "text", NOT_BASE64),
+        ("standard", "\u00e9" * 40, "text", NOT_BASE64),
         ("basic", "username-and-password", "text", "must be user:password"),
         ("basic", "user-with-spaces:        ", "text", "must be user:password"),
         ("hmac", "\ud800" * 16, "text", "must be Unicode, and not blank"),
         ("token", "\t" * 16, "text", "must be Unicode, and not blank"),
         ("hmac", "0g" * 16, "hex", "must be hex"),
         ("hmac", "!" * 16, "base64", "must be base64"),
-        ("hmac", PUBLISHED, "text", "is not secret: its vendor publishes it for tests"),
-        ("hmac", PUBLISHED, "base64", "is not secret: its vendor publishes it for tests"),
+        ("hmac", PUBLISHED, "text", NOT_SECRET),
+        ("hmac", PUBLISHED, "base64", NOT_SECRET),
     ],
 )
-def test_a_key_that_cannot_be_used_is_refused(kind: str, text: str, encoding: str, complaint: str) -> None:
-    """The complaint says what it has to be, and not what it is."""
+def test_an_invalid_key_is_refused(kind: str, text: str, encoding: str, complaint: str) -> None:
+    """The message says what a key must be, and does not quote it."""
     with pytest.raises(ValueError, match=f"^{complaint}$") as refusal:
         parse_key(kind, text, encoding)
     assert refusal.value.__context__ is None or text not in str(refusal.value.__context__)
@@ -664,43 +486,47 @@ def test_a_key_that_cannot_be_used_is_refused(kind: str, text: str, encoding: st
         (b"", []),
     ],
 )
-def test_a_form_is_read_as_browsers_write_it(body: bytes, fields: list[tuple[str, str]]) -> None:
+def test_a_form_is_parsed_as_browsers_write_it(body: bytes, fields: list[tuple[str, str]]) -> None:
     """By the WHATWG's parser, which takes any bytes: https://url.spec.whatwg.org/#urlencoded-parsing."""
     assert form_fields(body) == fields
 
 
+HTTP_URL = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"
+REST_URL = "https://f6g7h8i9j0.execute-api.us-east-1.amazonaws.com"
+QUERY = "multiValueQueryStringParameters"
+
+
 @pytest.mark.parametrize(
-    ("changes", "base_url", "url"),
+    ("api", "changes", "base_url", "url"),
     [
-        ({}, None, URL),
-        ({"query": "b=%7E&a=1&a="}, None, f"{URL}?b=%7E&a=1&a="),
-        ({"path": "/prod/webhooks/crm"}, None, f"https://{HOST}/prod/webhooks/crm"),
+        ("source-zendesk", {}, None, f"{HTTP_URL}/webhooks/zendesk"),
         (
-            {"path": "/prod/webhooks/crm"},
-            "https://api.example.com/eoc",
-            "https://api.example.com/eoc/webhooks/crm",
+            "source-zendesk",
+            {"rawQueryString": "b=%7E&a=1&a="},
+            None,
+            f"{HTTP_URL}/webhooks/zendesk?b=%7E&a=1&a=",
         ),
-        ({"query": "a=1"}, "https://api.example.com", "https://api.example.com/webhooks/crm?a=1"),
+        ("source-zendesk", {"rawPath": "/prod/x"}, None, f"{HTTP_URL}/prod/x"),
+        ("source-zendesk", {"rawPath": "/\ud800"}, None, f"{HTTP_URL}/?"),
+        (
+            "source-zendesk",
+            {"rawPath": "/prod/webhooks/zendesk", "rawQueryString": "a=1"},
+            "https://api.example.com/eoc",
+            "https://api.example.com/eoc/webhooks/zendesk?a=1",
+        ),
+        # Its stage is in the context, and its query is encoded again.
+        ("http-rest", {QUERY: {"a": ["1", "b c"]}}, None, f"{REST_URL}/prod/conversations/end?a=1&a=b%20c"),
+        ("http-rest", {QUERY: {"\ud800": ["\ud800"]}}, None, f"{REST_URL}/prod/conversations/end?%3F=%3F"),
+        (
+            "http-rest",
+            {"resource": "/webhooks/{source}", "pathParameters": {"source": "crm"}, QUERY: {"a": ["b c"]}},
+            "https://api.example.com",
+            "https://api.example.com/webhooks/crm?a=b%20c",
+        ),
     ],
 )
-def test_the_url_is_what_the_sender_asked_for(
-    changes: dict[str, Any], base_url: str | None, url: str
+def test_the_url_is_what_the_sender_requested(
+    api: str, changes: dict[str, Any], base_url: str | None, url: str
 ) -> None:
-    """With a named stage, which an HTTP API has in its path; or with what stands for all before the route."""
-    assert request(**changes).url(base_url) == url
-
-
-@pytest.mark.parametrize(
-    ("base_url", "url"),
-    [
-        (None, "https://f6g7h8i9j0.execute-api.us-east-1.amazonaws.com/prod/conversations/end?a=1&a=b%20c"),
-        ("https://api.example.com", "https://api.example.com/webhooks/crm?a=1&a=b%20c"),
-    ],
-)
-def test_the_url_of_a_rest_api(base_url: str | None, url: str) -> None:
-    """Its stage is in the context, and its query is encoded again."""
-    event = sample("http-rest") | {"multiValueQueryStringParameters": {"a": ["1", "b c"]}}
-    event |= {"pathParameters": {"source": "crm"}}
-    if base_url:
-        event["resource"] = "/webhooks/{source}"
-    assert to_http_request(event).url(base_url) == url
+    """With the stage, or with a base URL in place of everything before the route."""
+    assert to_http_request(sample(api) | changes).url(base_url) == url
