@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep, time
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from end_conversation.app import handler
 from end_conversation.aws import clients as aws
 from end_conversation.aws import secret
 from end_conversation.observability import _metrics_of, logger
+from end_conversation.twilio import account as account_module
+from end_conversation.twilio import studio as studio_module
 from end_conversation.webhooks import verifier
 from local.aws import Aws, Call
 from local.canaries import Canaries
@@ -40,8 +43,11 @@ EVENTS = Path(__file__).parent.parent / "events"
 ACCOUNT_SID = "AC" + "0" * 32
 FLOW_SID = "FW" + "1" * 32
 SECRET_ID = "end-conversation/twilio"
+OUTCOME_BUS = "end-conversation-outcomes"
 RECOGNISABLE = 12
 """Characters of a text that does not come up by chance."""
+BUSY = 2.0
+"""Seconds that a busy machine may take longer."""
 
 
 @dataclass
@@ -154,7 +160,7 @@ class EventBridge(Service):
 
 
 class Function:
-    """Invokes the handler in this process, and sees that no secret and no contact comes out.
+    """Invokes the handler in this process. No secret and no contact may come out, and it must end in time.
 
     Attributes:
         handler: what is invoked.
@@ -175,8 +181,9 @@ class Function:
         logger.registered_handler.setStream(sys.stdout)
         self._capsys.readouterr()
         told: Any = None
+        context = Context(seconds)
         try:
-            told = self.handler(event, Context(seconds))
+            told = self.handler(event, context)
         except Exception as error:
             told = "".join(traceback.format_exception(error))
             raise
@@ -188,6 +195,7 @@ class Function:
             logger.registered_handler.setStream(sys.__stdout__)
             for text in (self.output, json.dumps(told, ensure_ascii=False)):
                 assert self._canaries().find(text) is None
+            assert context.get_remaining_time_in_millis() > -1000 * BUSY
         return told
 
     def _canaries(self) -> Canaries:
@@ -260,6 +268,60 @@ def sample(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
+def milliseconds(instant: datetime) -> int:
+    """Since 1970, as AWS has times."""
+    return int(instant.timestamp() * 1000)
+
+
+def in_http(
+    command: Any, *, rest: bool = False, at: datetime | None = None, **changes: Any
+) -> dict[str, Any]:
+    """A request of an HTTP API, or of a REST API, that the gateway received then; text is taken as it is."""
+    event: dict[str, Any] = sample("http-rest" if rest else "http")
+    event |= {"body": command if isinstance(command, str) else json.dumps(command), "isBase64Encoded": False}
+    if at is not None:
+        event["requestContext"]["requestTimeEpoch" if rest else "timeEpoch"] = milliseconds(at)
+    return event | changes
+
+
+def in_eventbridge(command: Any, **changes: Any) -> dict[str, Any]:
+    event: dict[str, Any] = sample("eventbridge")
+    return event | {"detail": command} | changes
+
+
+def in_sqs(*bodies: Any, at: datetime | None = None) -> dict[str, Any]:
+    """A batch of messages m0, m1 and so on, sent then; text is taken as it is."""
+    record = sample("sqs")["Records"][0]
+    if at is not None:
+        record["attributes"]["SentTimestamp"] = str(milliseconds(at))
+    texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+    return {"Records": [record | {"messageId": f"m{n}", "body": text} for n, text in enumerate(texts)]}
+
+
+def directly(command: Any) -> Any:
+    return command
+
+
+IN_TRIGGER: dict[str, Callable[[Any], Any]] = {
+    "http": in_http,
+    "eventbridge": in_eventbridge,
+    "sqs": in_sqs,
+    "direct": directly,
+}
+
+
+def failed(answer: dict[str, Any]) -> set[str]:
+    """The messages of a batch that come again."""
+    return {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+
+
+def status_and_code(answer: dict[str, Any]) -> tuple[int, str]:
+    """Status and code of a problem."""
+    problem = json.loads(answer["body"])
+    assert problem["status"] == answer["statusCode"]
+    return problem["status"], problem["code"]
+
+
 @pytest.fixture
 def studio() -> Iterator[Studio]:
     with Studio(credentials=[API_KEY]) as running:
@@ -283,7 +345,7 @@ def secrets_manager(moto: Aws) -> SecretsManager:
 def environment(
     monkeypatch: pytest.MonkeyPatch, studio: Studio, secrets_manager: SecretsManager
 ) -> pytest.MonkeyPatch:
-    """The function's environment variables, with a process that has not served a request yet."""
+    """The function's environment variables, and a process that has served no request; retries don't wait."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -296,6 +358,7 @@ def environment(
         monkeypatch.setenv(name, value)
     for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
         cached.cache_clear()
+    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
     boto3.setup_default_session(botocore_session=_session())
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()
@@ -319,3 +382,35 @@ def function(
     secrets_manager: SecretsManager,
 ) -> Function:
     return Function(capsys, studio, secrets_manager)
+
+
+@pytest.fixture
+def sweep_function(function: Function) -> Function:
+    """The sweep's handler instead of the function's."""
+    function.handler = sweep.handler
+    return function
+
+
+@pytest.fixture
+def outcome_bus(environment: pytest.MonkeyPatch, moto: Aws) -> EventBridge:
+    """The bus of OUTCOME_EVENT_BUS."""
+    bus = EventBridge(moto, OUTCOME_BUS)
+    environment.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", moto.url)
+    environment.setenv("OUTCOME_EVENT_BUS", OUTCOME_BUS)
+    return bus
+
+
+@pytest.fixture
+def dead_letters(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
+    """The queue of DEAD_LETTER_QUEUE_URL."""
+    queue = Sqs(moto, "dead-letters")
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
+    environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
+    return queue
+
+
+@pytest.fixture
+def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried again."""
+    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(studio_module, "MAX_ATTEMPTS", 1)

@@ -1,13 +1,15 @@
 """Ending by contact: which Executions, and never one that began after the event."""
 
 import json
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, sample
+from conftest import FLOW_SID, Function, in_eventbridge, in_http, in_sqs, sample
 
-from end_conversation.errors import ExecutionNotFound, InvalidRequest, TwilioError, TwilioTimeout
+from end_conversation.errors import ExecutionNotFound, TwilioError, TwilioTimeout
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import active as active_module
 from local.studio import Studio
@@ -21,33 +23,6 @@ COMMAND = {"flow_sid": FLOW_SID, "contact": CONTACT}
 
 def rfc3339(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")
-
-
-def by_every_trigger(command: Any, time: datetime) -> dict[str, Any]:
-    """The command as every trigger brings it, sent at a time; a direct invocation has none."""
-    milliseconds = int(time.timestamp() * 1000)
-    http, rest, event, sqs = (sample(name) for name in ("http", "http-rest", "eventbridge", "sqs"))
-    http["requestContext"]["timeEpoch"] = milliseconds
-    rest["requestContext"]["requestTimeEpoch"] = milliseconds
-    event |= {"time": rfc3339(time), "detail": command}
-    late = str(int(datetime.now(UTC).timestamp() * 1000))
-    record = sqs["Records"][0]
-
-    def batch(body: Any, sent_timestamp: str) -> dict[str, Any]:
-        attributes = record["attributes"] | {"SentTimestamp": sent_timestamp}
-        return {"Records": [record | {"body": json.dumps(body), "attributes": attributes}]}
-
-    return {
-        "http": http | {"body": json.dumps(command)},
-        "http-rest": rest | {"body": json.dumps(command), "isBase64Encoded": False},
-        "eventbridge": event,
-        "sqs": batch(command, str(milliseconds)),
-        # The rule took its time: what counts is when the event happened.
-        "sqs-eventbridge": batch(event, late),
-    }
-
-
-TRIGGERS = list(by_every_trigger(None, EVENT_TIME))
 
 
 def seed(studio: Studio, seconds: float = -60, **properties: Any) -> str:
@@ -64,35 +39,6 @@ def ended(result: dict[str, Any]) -> set[str]:
     return {execution["sid"] for execution in result["executions"]}
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS)
-@pytest.mark.parametrize(
-    ("sent", "occurred_at"),
-    [
-        pytest.param(0, None, id="the trigger's own time"),
-        pytest.param(1, 0, id="sent again later: what the caller says"),
-        pytest.param(0, 1, id="a caller whose clock is fast"),
-    ],
-)
-def test_what_began_after_the_event_goes_on(
-    function: Function, studio: Studio, trigger: str, sent: int, occurred_at: int | None
-) -> None:
-    """By every trigger the earlier of both times, in hours, is the limit, to the second."""
-    seed(studio, -60), seed(studio, 0)
-    after = {seed(studio, 1), seed(studio, 60)}
-    command = COMMAND
-    if occurred_at is not None:
-        command = COMMAND | {"occurred_at": rfc3339(EVENT_TIME + timedelta(hours=occurred_at))}
-    function(by_every_trigger(command, EVENT_TIME + timedelta(hours=sent))[trigger])
-    assert active(studio) == after
-
-
-@pytest.mark.parametrize("event", [COMMAND, {"detail-type": "EndConversation", "detail": COMMAND}])
-def test_without_any_time_it_is_now(function: Function, studio: Studio, event: dict[str, Any]) -> None:
-    """Who invokes the function directly has no other time than that."""
-    sid = seed(studio)
-    assert ended(function(event)) == {sid}
-
-
 def test_repeated_and_reordered_events_do_no_harm(function: Function, studio: Studio) -> None:
     """The first conversation's event comes again after the second began, and after the second's own."""
     first_over, second_over = EVENT_TIME, EVENT_TIME + timedelta(minutes=10)
@@ -103,20 +49,6 @@ def test_repeated_and_reordered_events_do_no_harm(function: Function, studio: St
     assert ended(function(events[1])) == {second}
     assert ended(function(events[0])) == set()
     assert active(studio) == {third}
-
-
-def test_an_event_without_a_time_is_about_now(function: Function, studio: Studio) -> None:
-    """EventBridge always sends one; whoever invokes the function with less has no other time than that."""
-    sid = seed(studio)
-    assert ended(function({"detail-type": "EndConversation", "detail": COMMAND})) == {sid}
-
-
-def test_an_event_with_a_senseless_time_is_refused(function: Function, studio: Studio) -> None:
-    """Without knowing when it happened, nobody knows what it is about."""
-    seed(studio)
-    with pytest.raises(InvalidRequest, match=r"^time must be an RFC 3339 date-time$"):
-        function(sample("eventbridge") | {"detail": COMMAND, "time": "yesterday"})
-    assert not studio.requests
 
 
 def test_only_the_contacts_own_are_ended(function: Function, studio: Studio) -> None:
@@ -130,7 +62,7 @@ def test_only_the_contacts_own_are_ended(function: Function, studio: Studio) -> 
 
 
 def test_an_unknown_flow_is_not_found(function: Function) -> None:
-    """Twilio's 404 of the list."""
+    """Twilio returns 404 for the list."""
     with pytest.raises(ExecutionNotFound):
         function(COMMAND)
 
@@ -138,16 +70,17 @@ def test_an_unknown_flow_is_not_found(function: Function) -> None:
 def test_the_server_is_asked_for_no_more_than_needed(function: Function, studio: Studio) -> None:
     """Active ones only, up to now (what began after the event tells a near miss), in the largest pages."""
     seed(studio)
-    function(by_every_trigger(COMMAND, EVENT_TIME)["eventbridge"])
+    before = time.time()
+    function(in_eventbridge(COMMAND, time=rfc3339(EVENT_TIME)))
     (listing, _) = studio.requests
     query = dict(listing.query)
-    asked = datetime.fromisoformat(query.pop("DateCreatedTo")).timestamp()
+    until = datetime.fromisoformat(query.pop("DateCreatedTo")).timestamp()
     assert (query, listing.form) == ({"status": "active", "PageSize": "1000"}, {})
-    assert 0 <= asked - listing.time <= 1
+    assert before < until <= time.time() + 1
 
 
-def test_a_time_before_the_calendar_of_some_is_a_time(function: Function, studio: Studio) -> None:
-    """Years have four digits, also the first one; nothing is that old."""
+def test_years_have_four_digits(function: Function, studio: Studio) -> None:
+    """Also the first one; nothing is that old."""
     seed(studio)
     assert ended(function(COMMAND | {"occurred_at": "0001-01-01T00:00:00Z"})) == set()
 
@@ -227,7 +160,7 @@ REPEATED = "Twilio repeats a page of the list"
     ],
 )
 def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, body: str, message: str) -> None:
-    """What cannot be read, or has more and no way to it, is not taken for a short list."""
+    """A list that cannot be read, or has more and no way to it, does not count as a short one."""
     studio.executions.add_flow(FLOW_SID)
     studio.fail(method="GET", status=200, body=body, times=None)
     with pytest.raises(TwilioError, match=f"^{message}$"):
@@ -238,7 +171,7 @@ def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, bod
 def test_all_pages_are_read_before_anything_is_ended(
     function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ending shifts the pages: who ends while reading leaves some out."""
+    """Ending an Execution shifts the pages, so that some would be missed."""
     monkeypatch.setattr(active_module, "PAGE_SIZE", 10)
     mine = {seed(studio, -n) for n in range(60, 95)}
     assert ended(function(COMMAND)) == mine
@@ -276,34 +209,32 @@ def test_several_are_ended_at_once(function: Function, studio: Studio) -> None:
     """One contact's Executions take as long as the slowest of them."""
     for _ in range(8):
         seed(studio)
-    studio.fail(method="POST", delay=0.3, times=None)
-    function(COMMAND)
-    assert studio.max_in_flight == 8
+    together = threading.Barrier(8)
+    studio.before = lambda request: request.method == "POST" and together.wait(8)
+    assert len(ended(function(COMMAND))) == 8
 
 
+THROTTLED = {"status": 429, "headers": {"Retry-After": "3600"}}
+
+
+@pytest.mark.usefixtures("one_try")
 @pytest.mark.parametrize(
     ("faults", "status", "code"),
     [
-        ([{"status": 429, "headers": {"Retry-After": "3600"}}, {"status": 500}], 502, "twilio_error"),
-        ([{"status": 429, "headers": {"Retry-After": "3600"}}, {"status": 403}], 502, "credentials_rejected"),
+        ([THROTTLED, {"status": 500}], 502, "twilio_error"),
+        ([THROTTLED, {"status": 403}], 502, "credentials_rejected"),
         ([{"status": 500}, {"status": 403}], 502, "credentials_rejected"),
-        ([{"status": 429, "headers": {"Retry-After": "3600"}}], 503, "twilio_throttled"),
+        ([THROTTLED], 503, "twilio_throttled"),
     ],
 )
 def test_the_worst_failure_speaks_for_all(
-    function: Function,
-    studio: Studio,
-    faults: list[dict[str, Any]],
-    status: int,
-    code: str,
-    monkeypatch: pytest.MonkeyPatch,
+    function: Function, studio: Studio, faults: list[dict[str, Any]], status: int, code: str
 ) -> None:
     """Its status and code, what was ended, and what failed and why; asking again ends the rest."""
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     sids = {seed(studio) for _ in range(3)}
     for fault in faults:
         studio.fail(method="POST", **fault)
-    answer = function(by_every_trigger(COMMAND, EVENT_TIME)["http"])
+    answer = function(in_http(COMMAND, at=EVENT_TIME))
     problem = json.loads(answer["body"])
     assert (answer["statusCode"], problem["status"], problem["code"]) == (status, status, code)
     assert problem["request_id"] == sample("http")["requestContext"]["requestId"]
@@ -314,24 +245,18 @@ def test_the_worst_failure_speaks_for_all(
     assert ended(function(COMMAND)) == failed.keys()
 
 
-def test_the_longest_retry_after_is_told(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("one_try")
+def test_the_longest_retry_after_is_handed_on(function: Function, studio: Studio) -> None:
     """Of several that Twilio throttled: asking again earlier would be too early for one of them."""
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
-    for seconds in ("7", "30", "9"):
+    for seconds in ("70", "300", "90"):
         seed(studio)
         studio.fail(method="POST", status=429, headers={"Retry-After": seconds})
-    assert (
-        function(by_every_trigger(COMMAND, EVENT_TIME)["http"], seconds=6)["headers"]["retry-after"] == "30"
-    )
+    assert function(in_http(COMMAND, at=EVENT_TIME))["headers"]["retry-after"] == "300"
 
 
-def test_each_execution_is_counted_and_named(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("one_try")
+def test_each_execution_is_counted_and_named(function: Function, studio: Studio) -> None:
     """Two over, one not: three outcomes, and one log line with the SIDs of both kinds."""
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     for _ in range(3):
         seed(studio)
     studio.fail(method="POST", status=500)
@@ -344,14 +269,12 @@ def test_each_execution_is_counted_and_named(
     assert len(set(line["execution_sids"]) - active(studio)) == 2
 
 
-def test_a_message_that_was_done_in_part_comes_again(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("one_try")
+def test_a_message_that_was_done_in_part_comes_again(function: Function, studio: Studio) -> None:
     """SQS delivers it again, and the rest is ended then."""
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
     seed(studio), seed(studio)
     studio.fail(method="POST", status=500)
-    event = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]
+    event = in_sqs(COMMAND, at=EVENT_TIME)
     assert function(event)["batchItemFailures"]
     assert function(event) == {"batchItemFailures": []}
     assert not active(studio)
@@ -373,9 +296,9 @@ def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(
     for _ in range(50):
         seed(studio)
     function(COMMAND | {"contact": OTHER})
-    studio.fail(method="GET", delay=0.1, times=None)
+    studio.fail(method="GET", delay=0.5, times=None)
     with pytest.raises(TwilioTimeout):
-        function(COMMAND, seconds=1.2)
+        function(COMMAND, seconds=1.4)
     assert len(active(studio)) == 50
 
 
@@ -384,12 +307,8 @@ def test_ten_contacts_of_a_batch_share_a_list_and_no_threads(function: Function,
     contacts = [f"+1500555{n:04}" for n in range(10)]
     for contact in contacts * 3:
         seed(studio, contact=contact)
-    record = by_every_trigger(COMMAND, EVENT_TIME)["sqs"]["Records"][0]
-    records = [
-        record | {"messageId": f"message-{n}", "body": json.dumps(COMMAND | {"contact": contact})}
-        for n, contact in enumerate(contacts)
-    ]
-    assert function({"Records": records}) == {"batchItemFailures": []}
+    commands = [COMMAND | {"contact": contact} for contact in contacts]
+    assert function(in_sqs(*commands, at=EVENT_TIME)) == {"batchItemFailures": []}
     assert not active(studio)
     assert [request.method for request in studio.requests].count("GET") == 1
     assert studio.max_in_flight <= account_module.CONCURRENCY

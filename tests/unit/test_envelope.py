@@ -6,21 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, sample
+from conftest import FLOW_SID, Function, in_eventbridge, in_http, in_sqs
 
 from end_conversation.command import Command
 from end_conversation.errors import InvalidRequest
 from end_conversation.triggers.envelope import unwrap
 from local.studio import Studio
 
-CONTACT = "+15005550006"
-COMMAND = {"flow_sid": FLOW_SID, "contact": CONTACT}
+COMMAND = {"flow_sid": FLOW_SID, "contact": "+15005550006"}
 EARLY, LATE = "2026-03-02T09:41:07Z", "2026-03-02T13:00:00Z"
 
 
 def eventbridge(payload: Any, time: Any = EARLY) -> dict[str, Any]:
-    event: dict[str, Any] = sample("eventbridge") | {"detail": payload, "time": time}
-    return event
+    return in_eventbridge(payload, time=time)
 
 
 def record(
@@ -60,16 +58,11 @@ def notification(payload: Any, timestamp: Any = EARLY) -> dict[str, Any]:
 
 
 def message(body: Any, sent_at: str = LATE) -> dict[str, Any]:
-    milliseconds = str(int(datetime.fromisoformat(sent_at).timestamp() * 1000))
-    one = sample("sqs")["Records"][0]
-    attributes = one["attributes"] | {"SentTimestamp": milliseconds}
-    return {"Records": [one | {"body": json.dumps(body), "attributes": attributes}]}
+    return in_sqs(body, at=datetime.fromisoformat(sent_at))
 
 
-def http(timestamp: str) -> dict[str, Any]:
-    event: dict[str, Any] = sample("http") | {"body": json.dumps(COMMAND)}
-    event["requestContext"]["timeEpoch"] = int(datetime.fromisoformat(timestamp).timestamp() * 1000)
-    return event
+def http(received_at: str, **more: Any) -> dict[str, Any]:
+    return in_http(COMMAND, at=datetime.fromisoformat(received_at), **more)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +70,7 @@ def http(timestamp: str) -> dict[str, Any]:
     [
         eventbridge(COMMAND),
         http(EARLY),
+        http(EARLY, rest=True),
         message(COMMAND, EARLY),
         record(COMMAND),
         notification(COMMAND),
@@ -103,8 +97,8 @@ def test_only_what_began_before_the_earliest_time_is_ended(
 ) -> None:
     """A sender can choose some of the times; none may move the bound later than another."""
     bound = datetime.fromisoformat(EARLY)
-    old = studio.seed(FLOW_SID, contact=CONTACT, date_created=bound)
-    new = studio.seed(FLOW_SID, contact=CONTACT, date_created=bound + timedelta(seconds=1))
+    old = studio.seed(FLOW_SID, contact=COMMAND["contact"], date_created=bound)
+    new = studio.seed(FLOW_SID, contact=COMMAND["contact"], date_created=bound + timedelta(seconds=1))
     function(event)
     assert (old.status, new.status) == ("ended", "active")
 
@@ -113,23 +107,19 @@ def test_only_what_began_before_the_earliest_time_is_ended(
     "event",
     [
         COMMAND,
+        {"detail-type": "EndConversation", "detail": COMMAND},
         eventbridge(COMMAND, None),
         eventbridge(COMMAND, "1970-01-01T00:00:00Z"),
         message(COMMAND, "1970-01-01T00:00:00Z"),
+        # Seconds where API Gateway has milliseconds, from `sam local start-api`:
+        # https://github.com/aws/aws-sam-cli/issues/9279.
+        http("1970-01-21T12:20:44Z"),
     ],
 )
 def test_without_a_time_it_is_now(function: Function, studio: Studio, event: Any) -> None:
     """Everything that is active has begun by then."""
-    execution = studio.seed(FLOW_SID, contact=CONTACT, date_created=datetime.now(UTC) - timedelta(seconds=5))
-    function(event)
-    assert execution.status == "ended"
-
-
-def test_seconds_instead_of_milliseconds_are_no_time(function: Function, studio: Studio) -> None:
-    """`sam local start-api` gives them: https://github.com/aws/aws-sam-cli/issues/9279."""
-    execution = studio.seed(FLOW_SID, contact=CONTACT)
-    event = http(EARLY)
-    event["requestContext"]["timeEpoch"] //= 1000
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    execution = studio.seed(FLOW_SID, contact=COMMAND["contact"], date_created=before)
     function(event)
     assert execution.status == "ended"
 
@@ -151,8 +141,8 @@ def test_a_notification_of_sns_is_its_message(
 def test_only_the_record_of_a_failure_is_carried_out(
     function: Function, studio: Studio, wrap: Any, condition: str | None
 ) -> None:
-    """Whatever is in it: what succeeded is not to be repeated."""
-    execution = studio.seed(FLOW_SID, contact=CONTACT)
+    """Whatever it contains: what succeeded must not be repeated."""
+    execution = studio.seed(FLOW_SID, contact=COMMAND["contact"])
     with contextlib.suppress(InvalidRequest):
         assert function(wrap(record(COMMAND, condition=condition)))["batchItemFailures"]
     assert execution.status == "active"
@@ -178,26 +168,30 @@ def nested(depth: int, **more: Any) -> Any:
 
 
 RECORD = {key: value for key, value in record(None).items() if key != "requestPayload"}
+TIME = "must be an RFC 3339 date-time"
+NO_OBJECT = "the payload is not a JSON object"
 
 
 @pytest.mark.parametrize(
-    "payload",
+    ("payload", "message"),
     [
-        record(None),
-        record(COMMAND, timestamp=None),
-        record(COMMAND, timestamp="yesterday"),
-        eventbridge(COMMAND, "yesterday"),
-        eventbridge("{}"),
-        notification(COMMAND, timestamp=None),
-        notification("not json"),
-        notification("{}"),
-        nested(5000, **RECORD),
-        RECORD | {"timestamp": nested(5000)},
-        eventbridge(COMMAND, nested(5000)),
-        eventbridge(None),
+        (record(None), NO_OBJECT),
+        (record(COMMAND, timestamp=None), f"timestamp {TIME}"),
+        (record(COMMAND, timestamp="yesterday"), f"timestamp {TIME}"),
+        (eventbridge(COMMAND, "yesterday"), f"time {TIME}"),
+        (eventbridge("{}"), NO_OBJECT),
+        (notification(COMMAND, timestamp=None), f"Timestamp {TIME}"),
+        (notification("not json"), "the body is not JSON"),
+        (notification("{}"), "flow_sid is required"),
+        (nested(5000, **RECORD), NO_OBJECT),
+        (RECORD | {"timestamp": nested(5000)}, f"timestamp {TIME}"),
+        (eventbridge(COMMAND, nested(5000)), f"time {TIME}"),
+        (eventbridge(None), NO_OBJECT),
     ],
+    # Showing them would recurse too deeply.
+    ids=range(12),
 )
-def test_an_envelope_without_a_valid_command_or_time_is_invalid(payload: Any) -> None:
+def test_an_envelope_without_a_valid_command_or_time_is_invalid(payload: Any, message: str) -> None:
     """And no defect of ours, for which the message would come again until its receives are used up."""
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match=f"^{message}$"):
         Command.parse(*unwrap(payload))

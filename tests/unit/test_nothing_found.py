@@ -1,36 +1,26 @@
-"""A command by contact that finds nothing is told apart: the customer may still be stuck."""
+"""A command by contact that finds nothing is reported as such: the customer may still be stuck."""
 
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, EventBridge, Function, sample
+from conftest import FLOW_SID, IN_TRIGGER, EventBridge, Function, in_http, status_and_code
 
 from end_conversation.twilio import active
-from local.aws import Aws
 from local.studio import Studio
 
 CONTACT = "+15005550006"
-BUS = "outcomes"
 
 
 @pytest.fixture(autouse=True)
-def bus(environment: pytest.MonkeyPatch, moto: Aws, studio: Studio) -> EventBridge:
+def bus(outcome_bus: EventBridge, studio: Studio) -> EventBridge:
     studio.executions.add_flow(FLOW_SID)
-    bus = EventBridge(moto, BUS)
-    environment.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", moto.url)
-    environment.setenv("OUTCOME_EVENT_BUS", BUS)
-    return bus
+    return outcome_bus
 
 
 def command(**more: Any) -> dict[str, Any]:
     return {"flow_sid": FLOW_SID, "contact": CONTACT} | more
-
-
-def in_sqs(body: Any) -> dict[str, Any]:
-    record = sample("sqs")["Records"][0]
-    return {"Records": [record | {"body": json.dumps(body)}]}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +33,7 @@ def in_sqs(body: Any) -> dict[str, Any]:
         (["whatsapp:" + CONTACT, "5005550006"], ["channel", "digits"], {"NothingToEnd": 1, "NearMisses": 1}),
     ],
 )
-def test_what_is_near_is_told_everywhere(
+def test_near_misses_are_reported_everywhere(
     function: Function,
     studio: Studio,
     bus: EventBridge,
@@ -62,11 +52,8 @@ def test_what_is_near_is_told_everywhere(
     assert line.get("near") == near
     ((entry),) = bus.entries
     detail = json.loads(entry["Detail"])
-    assert (entry["DetailType"], detail["executions"], detail["already_ended"]) == (
-        "ConversationEnded",
-        [],
-        0,
-    )
+    assert entry["DetailType"] == "ConversationEnded"
+    assert (detail["executions"], detail["already_ended"]) == ([], 0)
     assert detail.get("near") == near
     assert {one.status for one in executions} <= {"active"}
     for address in (CONTACT, "5550006", *others):
@@ -112,7 +99,7 @@ def test_several_addresses_of_a_person(function: Function, studio: Studio) -> No
     assert [request.method for request in studio.requests].count("GET") == 1
 
 
-@pytest.mark.parametrize("trigger", ["direct", "http", "sqs", "eventbridge"])
+@pytest.mark.parametrize("trigger", IN_TRIGGER)
 @pytest.mark.parametrize("contact", [CONTACT, ["+15005550001", CONTACT]])
 def test_a_dry_run_ends_nothing_and_says_what_it_would(
     function: Function, studio: Studio, bus: EventBridge, trigger: str, contact: Any
@@ -120,24 +107,15 @@ def test_a_dry_run_ends_nothing_and_says_what_it_would(
     """In the result and the log line; no metric of an outcome, no outcome event."""
     execution = studio.seed(FLOW_SID, contact=CONTACT, date_created=datetime(2026, 3, 1, tzinfo=UTC))
     body = command(contact=contact, dry_run=True)
-    event = {
-        "direct": body,
-        "http": sample("http") | {"body": json.dumps(body)},
-        "sqs": in_sqs(body),
-        "eventbridge": sample("eventbridge") | {"detail": body},
-    }[trigger]
-    result = function(event)
+    result = function(IN_TRIGGER[trigger](body))
     if trigger == "sqs":
         assert result == {"batchItemFailures": []}
     else:
         result = json.loads(result["body"]) if trigger == "http" else result
         (one,) = result.pop("executions")
         assert result == {"flow_sid": FLOW_SID, "dry_run": True}
-        assert (one["sid"], one["status"], one["date_created"]) == (
-            execution.sid,
-            "active",
-            "2026-03-01T00:00:00Z",
-        )
+        dates = {"date_created": "2026-03-01T00:00:00Z", "date_updated": one["date_updated"]}
+        assert one == {"sid": execution.sid, "status": "active"} | dates
     assert execution.status == "active"
     assert {request.method for request in studio.requests} == {"GET"}
     (line,) = function.logs
@@ -153,12 +131,8 @@ def test_a_dry_run_that_finds_nothing_says_what_is_near(function: Function, stud
     result = function(command(dry_run=True))
     assert result == {"flow_sid": FLOW_SID, "dry_run": True, "executions": [], "near": ["channel"]}
     (line,) = function.logs
-    assert (line["message"], line["active"], line["would_end"], line["near"]) == (
-        "dry_run",
-        1,
-        0,
-        ["channel"],
-    )
+    told = {"message": "dry_run", "active": 1, "would_end": 0, "near": ["channel"]}
+    assert line.items() >= told.items()
     assert not function.metrics
 
 
@@ -182,15 +156,14 @@ def test_a_dry_run_of_an_execution_asks_for_it(function: Function, studio: Studi
         ({"status": 200, "body": "{}"}, "twilio_error", 502),
     ],
 )
-def test_a_dry_run_that_fails_is_told_and_not_counted(
+def test_a_failed_dry_run_is_answered_and_not_counted(
     function: Function, studio: Studio, bus: EventBridge, fault: dict[str, Any], code: str, status: int
 ) -> None:
-    """The same codes as ever; no outcome."""
+    """With the same codes as a real run; no outcome event."""
     if fault:
         studio.fail(times=None, **fault)
     body = {"flow_sid": FLOW_SID, "execution_sid": "FN" + "9" * 32, "dry_run": True}
-    answer = function(sample("http") | {"body": json.dumps(body)})
-    assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (status, code)
+    assert status_and_code(function(in_http(body))) == (status, code)
     (line,) = function.logs
     assert (line["message"], line["code"]) == ("dry_run", code)
     assert not function.metrics
