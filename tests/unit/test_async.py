@@ -2,13 +2,16 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, Sqs, sample
+from conftest import FLOW_SID, SECRET_ID, Function, SecretsManager, Sqs, in_http, in_sqs, status_and_code
 
+from end_conversation.aws.clients import CALL_LIMIT
 from end_conversation.command import SCHEMA
+from end_conversation.triggers import http_api
 from end_conversation.webhooks import verifier
 from local.aws import Aws
 from local.signing import ROUTE, signed
@@ -46,11 +49,7 @@ def asked_for(
     way: str, command: Any, *, at: datetime | None = None, prefer: str | None = "respond-async"
 ) -> Any:
     """A request for a command, by one of the ways in, that the gateway received at an instant."""
-    event: dict[str, Any] = sample("http-rest" if way == "http-rest" else "http")
-    event["body"] = json.dumps(command)
-    milliseconds = int((at or datetime.now(UTC)).timestamp() * 1000)
-    context = event["requestContext"]
-    context["requestTimeEpoch" if way == "http-rest" else "timeEpoch"] = milliseconds
+    event = in_http(command, rest=way == "http-rest", at=at or datetime.now(UTC))
     headers = {"content-type": "application/json"} | ({} if prefer is None else {"prefer": prefer})
     if way == "webhook":
         event["routeKey"] = f"POST {ROUTE}"
@@ -68,13 +67,6 @@ def asked_for(
 
 def command(**more: Any) -> dict[str, Any]:
     return {"flow_sid": FLOW_SID, "contact": CONTACT} | more
-
-
-def by_sqs(body: Any) -> dict[str, Any]:
-    """The queue's message as Lambda gets it, sent just now."""
-    record = sample("sqs")["Records"][0]
-    attributes = record["attributes"] | {"SentTimestamp": str(int(time.time() * 1000))}
-    return {"Records": [record | {"body": json.dumps(body), "attributes": attributes}]}
 
 
 def told(answer: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -120,7 +112,7 @@ def test_occurred_at_is_what_it_means_at_acceptance(
     assert function(asked_for(way, command(), at=accepted_at))["statusCode"] == 202
     (body,) = sqs.bodies
     assert datetime.fromisoformat(body["occurred_at"]) == accepted_at
-    assert function(by_sqs(body)) == {"batchItemFailures": []}
+    assert function(in_sqs(body, at=datetime.now(UTC))) == {"batchItemFailures": []}
     assert (old.status, new.status) == ("ended", "active")
 
 
@@ -157,9 +149,8 @@ def test_every_command_comes_out_of_the_queue_as_it_went_in(
 ) -> None:
     """What it names, and whether it is a dry run."""
     assert function(asked_for("http", command(**given)))["statusCode"] == 202
-    assert {name: value for name, value in given.items() if value is not None}.items() <= sqs.bodies[
-        0
-    ].items()
+    (body,) = sqs.bodies
+    assert {name: value for name, value in given.items() if value is not None}.items() <= body.items()
     assert len(sqs.messages[0]["MessageBody"]) < 256 * 1024
 
 
@@ -201,16 +192,16 @@ def test_the_preference_as_rfc_7240_spells_it(function: Function, prefer: str) -
         r'foo="a\", respond-async, "',
         'foo="a, respond-async',
         'foo="a, respond-async\\',
-        '"' + '\\"' * 5000 + ", respond-async",
+        '"' + '\\"' * 20_000 + ", respond-async",
         "wait=10; respond-async",
         "foo=respond-async",
     ],
 )
 def test_what_is_not_the_preference(function: Function, sqs: Sqs, prefer: str | None) -> None:
-    """The response is the synchronous one, and claims no preference."""
+    """The response is the synchronous one, and claims no preference; quotes take linear time."""
     began = time.process_time()
     synchronous(function, function(asked_for("http", command(), prefer=prefer)), sqs)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
 
 
 def synchronous(function: Function, answer: dict[str, Any], sqs: Sqs) -> None:
@@ -243,28 +234,32 @@ def test_several_headers_are_one_list(function: Function) -> None:
     assert function(event)["statusCode"] == 202
 
 
-@pytest.mark.parametrize("trouble", ["is denied", "hangs", "is missing"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda secrets: secrets.fail(code="AccessDeniedException", about=f'"{SECRET_ID}"'),
+        lambda secrets: secrets.fail(delay=20, about=f'"{SECRET_ID}"'),
+        lambda secrets: secrets.aws.delete_secret(SECRET_ID),
+    ],
+    ids=["denied", "hanging", "missing"],
+)
 @pytest.mark.parametrize("account_sid", [None, "AC" + "7" * 32])
 @pytest.mark.parametrize("prefix", ["", "end-conversation/twilio/"])
 def test_the_twilio_secret_is_not_needed(
     function: Function,
     environment: pytest.MonkeyPatch,
     secrets_manager: SecretsManager,
-    trouble: str,
+    trouble: Callable[[SecretsManager], None],
     account_sid: str | None,
     prefix: str,
 ) -> None:
-    """A command is accepted while Twilio's credentials are not to be had, and does not wait for them long."""
+    """A command is accepted while Twilio's credentials are unavailable, and does not wait for them long."""
+    environment.setattr(http_api, "DEFAULT_SID_LIMIT", 0.2)
     environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix)
-    if trouble == "hangs":
-        secrets_manager.fail(delay=20, about=f'"{SECRET_ID}"')
-    elif trouble == "is denied":
-        secrets_manager.fail(code="AccessDeniedException", about=f'"{SECRET_ID}"')
-    else:
-        secrets_manager.aws.delete_secret(SECRET_ID)
+    trouble(secrets_manager)
     began = time.monotonic()
     assert function(asked_for("webhook", command(account_sid=account_sid)), seconds=30)["statusCode"] == 202
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < CALL_LIMIT / 2
     assert function.metrics == {"CommandsQueued": 1}
     if account_sid is None:
         assert SECRET_ID not in secrets_manager.reads
@@ -273,7 +268,7 @@ def test_the_twilio_secret_is_not_needed(
 def test_many_commands_do_not_each_wait_for_the_twilio_secret(
     function: Function, secrets_manager: SecretsManager, sqs: Sqs
 ) -> None:
-    """Their sender would have given up."""
+    """All together wait DEFAULT_SID_LIMIT: their sender does not wait for each."""
     many = SOURCE | {"each": "[*]", "command": SOURCE["command"] | {"account_sid": "account"}}
     secrets_manager.aws.put_secret(WEBHOOK_SECRET_ID, json.dumps({"sources": {"crm": many}}))
     secrets_manager.fail(delay=20, about=f'"{SECRET_ID}"')
@@ -281,7 +276,7 @@ def test_many_commands_do_not_each_wait_for_the_twilio_secret(
     event["body"] = json.dumps([{"phone": CONTACT, "id": "7", "account": "AC" + "7" * 32}] * 10)
     began = time.monotonic()
     assert function(event, seconds=30)["statusCode"] == 202
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 5 * http_api.DEFAULT_SID_LIMIT
     assert len(sqs.messages) == 10
 
 
@@ -309,8 +304,7 @@ def test_what_can_never_succeed_is_refused_at_once(
     """The schema, the allow-list and the account come before the queue, and it is one RequestsRejected."""
     environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
     given = command(conversation_id="case-1") | change
-    answer = told(function(asked_for(way, given)))
-    assert (answer[0], answer[1]["code"]) == (status, code)
+    assert status_and_code(function(asked_for(way, given))) == (status, code)
     assert function.metrics == {"RequestsRejected": 1}
     (line,) = function.logs
     assert line.get("conversation_id") == (None if status == 400 else "case-1")
@@ -320,7 +314,7 @@ def test_what_can_never_succeed_is_refused_at_once(
     assert not sqs.calls
 
 
-def test_a_stranger_queues_nothing(function: Function, sqs: Sqs) -> None:
+def test_an_unsigned_webhook_queues_nothing(function: Function, sqs: Sqs) -> None:
     """Authentication comes first."""
     event = asked_for("webhook", command())
     event["headers"]["webhook-signature"] = "v1," + "A" * 43 + "="
@@ -350,15 +344,15 @@ def test_a_queue_that_does_not_confirm(
 ) -> None:
     """503 with Retry-After: the caller still has its command. The log says whose it is, and why.
 
-    It comes in time, also for a sender that waits 5 seconds, and says where SQS may have the command.
+    It comes in time, also for a sender that waits 5 seconds, and says if SQS may have the command.
     """
     function(asked_for("http", command()))
     sqs.fail(**fault)
     began = time.monotonic()
     answer = function(asked_for("source", command(conversation_id="case-1")), seconds=seconds)
-    assert time.monotonic() - began < min(seconds, 4.8)
-    status, problem = told(answer)
-    assert (status, problem["code"]) == (503, "queue_unavailable")
+    assert http_api.QUEUEING_LIMIT < 5
+    assert time.monotonic() - began < CALL_LIMIT
+    assert status_and_code(answer) == (503, "queue_unavailable")
     assert answer["headers"]["retry-after"] == "1"
     assert "preference-applied" not in answer["headers"]
     assert not function.metrics
@@ -375,13 +369,13 @@ def test_a_queue_where_nobody_listens(function: Function, environment: pytest.Mo
 
 @pytest.mark.parametrize(
     ("fault", "calls"),
-    [({"delay": 1.0}, 1), ({"delay": 3.0}, 2), ({"code": "InternalFailure", "status": 500}, 2)],
+    [({"delay": 0.5}, 1), ({"delay": 3.0}, 2), ({"code": "InternalFailure", "status": 500}, 2)],
     ids=str,
 )
 def test_a_queue_that_is_slow_or_fails_once(
     function: Function, sqs: Sqs, fault: dict[str, Any], calls: int
 ) -> None:
-    """It is waited for, or asked again; the caller does not notice, and it counts as one command."""
+    """One retry hides it from the caller, and it counts as one command."""
     sqs.fail(**fault, times=1)
     assert function(asked_for("http", command()))["statusCode"] == 202
     assert len(sqs.calls) == calls
@@ -392,7 +386,7 @@ def test_a_queue_that_is_slow_or_fails_once(
 @pytest.mark.parametrize(
     "value", ["commands", "arn:aws:sqs:us-east-1:123456789012:commands", "https://", "a b"]
 )
-def test_a_queue_that_is_none_is_a_configuration_error(
+def test_an_invalid_queue_url_is_a_configuration_error(
     function: Function, environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     """Found at the request: 500, and the log names the variable."""
