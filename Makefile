@@ -61,7 +61,7 @@ fuzz: $(VENV)/.ready ## fuzz every entry point (INPUTS=2000; minutes)
 	@INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --timeout=0 -vv --show-capture=no --numprocesses 2 --dist load
 
 soak: $(VENV)/.ready ## send commands while Twilio and AWS fail (COMMANDS=1500 SEED=1; 4 minutes)
-	@COMMANDS=$(COMMANDS) SEED=$(SEED) $(BIN)/python -m tests.soak
+	@COMMANDS=$(COMMANDS) SEED=$(SEED) $(BIN)/python -m tests.soak.run
 
 mutate: $(VENV)/.ready ## list random changes that no test notices (MUTANTS=200 SEED=1; 30 minutes)
 	@MUTANTS=$(MUTANTS) SEED=$(SEED) $(BIN)/python -m tests.mutate

@@ -59,15 +59,16 @@ class StandIns:
 
     def new_outcomes(self) -> list[dict[str, Any]]:
         """The outcome events since the last call, as EventBridge delivers them."""
-        sqs = self.aws.client("sqs")
-        found: list[dict[str, Any]] = []
-        while messages := sqs.receive_message(QueueUrl=self.outcomes_queue_url, MaxNumberOfMessages=10).get(
-            "Messages"
-        ):
-            for message in messages:
-                found.append(json.loads(message["Body"]))
-                sqs.delete_message(QueueUrl=self.outcomes_queue_url, ReceiptHandle=message["ReceiptHandle"])
-        return found
+        return [json.loads(body) for body in received(self.aws, self.outcomes_queue_url)]
+
+
+def received(aws: Aws, queue_url: str) -> Iterator[str]:
+    """The bodies of all messages in a queue, which is empty then."""
+    sqs = aws.client("sqs")
+    while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            yield message["Body"]
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
 @contextlib.contextmanager

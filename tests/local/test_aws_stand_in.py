@@ -1,8 +1,7 @@
-"""AWS on this machine."""
+"""The stand-in for AWS: what it keeps, what it records, and how it fails."""
 
 import concurrent.futures
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -10,99 +9,84 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local.aws import Aws
+from local.aws import ACCESS_KEY, REGION, SECRET_KEY, Aws
 
 
 @pytest.fixture
-def aws() -> Iterator[Aws]:
-    with Aws() as aws:
-        yield aws
-
-
-@pytest.fixture
-def secrets(aws: Aws) -> Any:
-    """A client as the function has it."""
-    environment = aws.environment
+def secrets(moto: Aws) -> Any:
+    """A client of which each call is one request."""
     return boto3.client(
         "secretsmanager",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        region_name=environment["AWS_REGION"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        REGION,
+        endpoint_url=moto.url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
         config=Config(retries={"total_max_attempts": 1}),
     )
 
 
-def test_secret(aws: Aws, secrets: Any) -> None:
-    """A secret is there for whoever uses the environment's variables, and can be replaced."""
+def read(secrets: Any) -> str:
+    """The secret's text, or the code of the error."""
+    try:
+        return str(secrets.get_secret_value(SecretId="some/secret")["SecretString"])
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+
+
+def test_calls(moto: Aws, secrets: Any) -> None:
+    """A secret can be replaced. Calls are recorded with their answers, but for the stand-in's own."""
+    assert read(secrets) == "ResourceNotFoundException"
     for number in (1, 2):
-        aws.put_secret("some/secret", {"number": number})
-        assert secrets.get_secret_value(SecretId="some/secret")["SecretString"] == f'{{"number": {number}}}'
-
-
-def test_calls(aws: Aws, secrets: Any) -> None:
-    """Calls are recorded with their answers, but for those of the stand-in's own clients."""
-    aws.put_secret("some/secret", "text")
-    secrets.get_secret_value(SecretId="some/secret")
-    with pytest.raises(ClientError):
-        secrets.get_secret_value(SecretId="another")
-    found, missing = aws.calls
+        moto.put_secret("some/secret", {"number": number})
+        assert read(secrets) == f'{{"number": {number}}}'
+    missing, found, _ = moto.calls
     assert (found.target, found.operation) == ("secretsmanager.GetSecretValue", "GetSecretValue")
-    assert (found.answer["SecretString"], missing.answer) == ("text", None)
-    assert missing.request == {"SecretId": "another"}
+    assert found.request == {"SecretId": "some/secret"}
+    assert (found.answer["SecretString"], missing.answer) == ('{"number": 1}', None)
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"),
+    ("fault", "answer", "seconds"),
     [
-        ({"status": 503}, "ServiceFailure"),
-        ({"code": "AccessDeniedException"}, "AccessDeniedException"),
-        ({"code": "Oops", "status": 500, "about": "some/secret"}, "Oops"),
+        ({"status": 503}, "ServiceFailure", 0),
+        ({"code": "AccessDeniedException"}, "AccessDeniedException", 0),
+        ({"code": "Oops", "status": 500, "about": "some/secret"}, "Oops", 0),
+        ({"delay": 0.1}, "text", 0.1),
+        ({"broken": "drip", "interval": 0.001}, "text", 0.1),
     ],
 )
-def test_refusals(aws: Aws, secrets: Any, fault: dict[str, Any], code: str) -> None:
-    """The calls of an operation, or those about one thing, fail as they are told to, and then no more."""
-    aws.put_secret("some/secret", "text")
-    aws.fail("GetSecretValue", **fault)
+def test_faults(moto: Aws, secrets: Any, fault: dict[str, Any], answer: str, seconds: float) -> None:
+    """The next call of an operation, or about one thing, fails or is late; other calls do not."""
+    moto.put_secret("some/secret", "text")
+    moto.fail("GetSecretValue", **fault)
     assert secrets.list_secrets()["SecretList"]
-    with pytest.raises(ClientError) as raised:
-        secrets.get_secret_value(SecretId="some/secret")
-    assert raised.value.response["Error"]["Code"] == code
-    assert secrets.get_secret_value(SecretId="some/secret")["SecretString"] == "text"
+    began = time.monotonic()
+    assert read(secrets) == answer
+    assert time.monotonic() - began >= seconds
+    assert read(secrets) == "text"
 
 
-@pytest.mark.parametrize("fault", [{"delay": 0.1}, {"broken": "drip", "interval": 0.005}])
-def test_slow(aws: Aws, secrets: Any, fault: dict[str, Any]) -> None:
-    """An answer is late, or comes byte by byte."""
-    aws.fail(**fault)
-    begin = time.perf_counter()
-    assert secrets.list_secrets()["SecretList"] == []
-    assert time.perf_counter() - begin >= 0.1
-
-
-def test_lost_answer(aws: Aws, secrets: Any) -> None:
+def test_lost_answer(moto: Aws, secrets: Any) -> None:
     """A call can be carried out although its answer is an error."""
-    aws.fail(status=500, carried_out=True)
+    moto.fail(status=500, carried_out=True)
     with pytest.raises(ClientError):
         secrets.create_secret(Name="some/secret", SecretString="text")
-    assert secrets.get_secret_value(SecretId="some/secret")["SecretString"] == "text"
+    assert read(secrets) == "text"
 
 
-def test_recovery(aws: Aws, secrets: Any) -> None:
+def test_recovery(moto: Aws, secrets: Any) -> None:
     """To recover is to give up the calls that hang."""
-    aws.fail(broken="hang")
+    moto.fail(broken="hang")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(secrets.list_secrets)
-        while not aws.calls:
+        waiting = pool.submit(read, secrets)
+        while not moto.calls:
             time.sleep(0.001)
-        aws.recover()
-        with pytest.raises(ClientError):
-            waiting.result()
+        moto.recover()
+        assert waiting.result() == "503"
 
 
-def test_empty_at_first(aws: Aws) -> None:
+def test_empty_at_first(moto: Aws) -> None:
     """Nothing is left of the one before."""
-    aws.put_secret("some/secret", {})
-    aws.__exit__(None, None, None)
+    moto.put_secret("some/secret", {})
     with Aws() as another:
         assert another.client("secretsmanager").list_secrets()["SecretList"] == []

@@ -1,6 +1,7 @@
 """``make serve``: the function behind an HTTP endpoint."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import socket
@@ -48,14 +49,12 @@ def call(function: Function) -> Iterator[Call]:
         def call(
             method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
         ) -> http.client.HTTPResponse:
-            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
-            try:
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=50)
+            with contextlib.closing(connection):
                 connection.request(method, path, body, headers or {"content-type": "application/json"})
                 answer = connection.getresponse()
                 answer.body = answer.read()
                 return answer
-            finally:
-                connection.close()
 
         yield call
 
@@ -89,7 +88,7 @@ def test_refusals(function: Function, call: Call, method: str, path: str, header
 
 def test_many_at_once(function: Function, call: Call) -> None:
     """Requests are accepted while others wait for the function."""
-    together = threading.Barrier(4, timeout=5)
+    together = threading.Barrier(4, timeout=50)
     answer = function.invoke
 
     def invoke(event: dict[str, Any]) -> Outcome:
@@ -110,7 +109,7 @@ def page() -> Iterator[Page]:
 
 @pytest.mark.parametrize("name", signing.SECRET["sources"])
 def test_any_body_gets_its_senders_proof(page: Page, name: str) -> None:
-    """Whoever tries a source with curl needs no signature."""
+    """Curl needs no signature to try a source."""
     body = b"EventType=task.completed" if name == "twilio-taskrouter" else b'{"a": 1}'
     kind = "application/x-www-form-urlencoded" if body.startswith(b"E") else "application/json"
     event = event_of("POST", f"/webhooks/{name}", [("content-type", kind)], body, "127.0.0.1")
@@ -121,12 +120,7 @@ def test_any_body_gets_its_senders_proof(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "No such file"),
-        ("{", "is not JSON"),
-        ('{"sources": []}', "sources"),
-    ],
+    ("content", "message"), [(None, "No such file"), ("{", "is not JSON"), ('{"sources": []}', "sources")]
 )
 def test_a_secret_that_cannot_be_used(tmp_path: Path, content: str | None, message: str) -> None:
     """One line says which file, and why."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import eventually
 
 from local import rie
 from local.rie import Emulated, InProcess
@@ -89,6 +90,14 @@ def test_too_large(function: Emulated | InProcess) -> None:
         function.invoke("x" * 6_291_455)
 
 
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @needs_emulator
 class TestEmulated:
     """What only the emulator does."""
@@ -100,19 +109,20 @@ class TestEmulated:
         with Emulated({}, path=code, handler=handler) as function:
             assert function.invoke({"environment": "AWS_PROFILE"}).answer is None
             processes = [function._process.pid, function.invoke({"process": "id"}).answer]
-        for process in processes:
-            with pytest.raises(ProcessLookupError):
-                os.kill(process, 0)
+        assert eventually(lambda: not any(map(is_running, processes)), seconds=30)
 
     @pytest.mark.parametrize(
-        ("event", "error"), [({"sleep": 5}, "Sandbox.Timedout"), ({"exit": 3}, "Runtime.ExitError")]
+        ("event", "timeout", "error"),
+        [({"sleep": 60}, 4, "Sandbox.Timedout"), ({"exit": 3}, 30, "Runtime.ExitError")],
     )
-    def test_restart(self, path: tuple[Path, str], event: Any, error: str) -> None:
+    def test_restart(self, path: tuple[Path, str], event: Any, timeout: int, error: str) -> None:
         """A process that takes too long, or exits, is an error; the next invocation starts another."""
         code, handler = path
-        with Emulated({}, path=code, handler=handler, timeout=2) as function:
+        with Emulated({}, path=code, handler=handler, timeout=timeout) as function:
             assert function.invoke(event).error == error
-            assert function.invoke({}).answer["invocations"] == 1
+            # On a busy machine, the start of the other may take too long, too.
+            outcomes = (function.invoke({}) for _ in range(10))
+            assert next(each for each in outcomes if not each.error).answer["invocations"] == 1
 
     def test_no_such_handler(self, tmp_path: Path) -> None:
         """A handler that cannot be imported is Lambda's own error, with the traceback among the lines."""

@@ -1,12 +1,11 @@
-"""The stand-in for Twilio Studio: its API, its faults and its load."""
+"""The stand-in for Twilio Studio: its API and its faults."""
 
 import base64
 import concurrent.futures
+import contextlib
 import http.client
 import json
-import ssl
 import time
-import timeit
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,7 +15,6 @@ from urllib.parse import urlencode, urlsplit
 
 import jsonschema
 import pytest
-import trustme
 
 from local.studio import API_KEY, OTHER_ACCOUNT_SID, OTHER_AUTH_TOKEN, Fault, Faults, Latency, Studio
 
@@ -29,15 +27,9 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
-def studio() -> Iterator[Studio]:
-    with Studio() as studio:
-        yield studio
-
-
-@pytest.fixture
 def call(studio: Studio) -> Iterator[Call]:
     """One request over one keep-alive connection, with the right credentials."""
-    connection = http.client.HTTPConnection(urlsplit(studio.url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(studio.url).netloc, timeout=50)
 
     def call(
         method: str,
@@ -66,26 +58,21 @@ def call(studio: Studio) -> Iterator[Call]:
     connection.close()
 
 
-def openapi(name: str) -> dict[str, Any]:
-    """A schema of Twilio's OpenAPI document as JSON Schema, which says "or null" in another way."""
-
-    def translated(schema: Any) -> Any:
-        if not isinstance(schema, dict):
-            return schema
-        schema = {key: translated(value) for key, value in schema.items()}
-        if schema.pop("nullable", False) and "type" in schema:
-            schema["type"] = [schema["type"], "null"]
+def json_schema(schema: Any) -> Any:
+    """A schema of OpenAPI as JSON Schema, which says "or null" in another way."""
+    if not isinstance(schema, dict):
         return schema
-
-    schemas = translated(SCHEMAS)
-    return schemas | schemas[name]
+    schema = {key: json_schema(value) for key, value in schema.items()}
+    if schema.pop("nullable", False) and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    return schema
 
 
 def validate(document: Any, name: str) -> None:
-    schema = openapi(name)
-    properties = schema["properties"]
-    assert set(document) == set(properties)
-    jsonschema.validate(document, schema, format_checker=jsonschema.FormatChecker())
+    """Compare with the schema in Twilio's OpenAPI description."""
+    schemas = json_schema(SCHEMAS)
+    assert document.keys() == schemas[name]["properties"].keys()
+    jsonschema.validate(document, schemas | schemas[name], format_checker=jsonschema.FormatChecker())
 
 
 def end(call: Call, sid: str, **more: Any) -> Any:
@@ -227,13 +214,6 @@ def test_filters(studio: Studio, call: Call, query: dict[str, str], seconds: lis
     assert [int(one["sid"][2:]) for one in found] == seconds
 
 
-def test_a_change_right_before_a_request(studio: Studio, call: Call) -> None:
-    """A test can change Executions before any request is worked on."""
-    execution = studio.seed(FLOW)
-    studio.before = lambda _: studio.executions.end(FLOW, execution.sid)
-    assert call("GET", "/Executions", status="active").json["executions"] == []
-
-
 @pytest.mark.parametrize(
     ("fault", "raises", "status", "after"),
     [
@@ -260,7 +240,7 @@ def test_faults(
     assert call("GET", f"/Executions/{execution.sid}").status == 200
     assert end(call, other.sid).status == 200
     if raises:
-        call.connection.sock.settimeout(0.1)
+        call.connection.sock.settimeout(0.1 if raises is TimeoutError else 50)
         with pytest.raises(raises):
             end(call, execution.sid)
     else:
@@ -301,38 +281,30 @@ def test_latency(studio: Studio, call: Call) -> None:
     for _ in range(10):
         studio.seed(FLOW)
     studio.latency = Latency(page=0.02, item=0.005, other=0)
-    begin = time.perf_counter()
+    begin = time.monotonic()
     assert call("GET", "/Executions", PageSize=8).status == 200
-    assert time.perf_counter() - begin >= 0.06
+    assert time.monotonic() - begin >= 0.02 + 8 * 0.005
 
 
 def test_concurrency(studio: Studio) -> None:
     """More requests at once than Twilio allows are throttled; those that hang end with the stand-in."""
+
+    def get() -> int:
+        connection = http.client.HTTPConnection(urlsplit(studio.url).netloc, timeout=50)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            return connection.getresponse().status
+
     studio.max_concurrency = 2
     studio.fail(broken="hang", times=2)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(plain_get, studio) for _ in range(2)]
+        waiting = [pool.submit(get) for _ in range(2)]
         while len(studio.requests) < 2:
             time.sleep(0.001)
-        assert plain_get(studio) == 429
+        assert get() == 429
         assert (studio.connections, studio.max_in_flight) == (3, 3)
         studio.__exit__(None, None, None)
         assert all(isinstance(one.exception(), http.client.RemoteDisconnected) for one in waiting)
-
-
-def test_tls() -> None:
-    """It serves HTTPS, and its links say so."""
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    with Studio(tls=context) as studio:
-        url = studio.seed(FLOW).to_dict(studio.url)["url"]
-        connection = http.client.HTTPSConnection(urlsplit(url).netloc, context=trusting, timeout=5)
-        authorization = base64.b64encode(":".join(API_KEY).encode()).decode()
-        connection.request("GET", url, headers={"Authorization": f"Basic {authorization}"})
-        assert json.loads(connection.getresponse().read())["url"] == url
-        connection.close()
 
 
 def test_requests(studio: Studio, call: Call) -> None:
@@ -344,8 +316,7 @@ def test_requests(studio: Studio, call: Call) -> None:
     assert (request.method, request.path) == ("POST", f"/v2/Flows/{FLOW}/Executions/{execution.sid}")
     assert (request.query, request.form) == ({"a": "b"}, {"Status": "ended"})
     assert (request.user, request.connection, request.status) == (API_KEY[0], 1, 200)
-    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
-    assert "authorization" not in request.headers
+    assert API_KEY[1] not in repr(request)
     assert studio.connections == 1
 
 
@@ -365,26 +336,3 @@ def test_administration(studio: Studio, call: Call) -> None:
     for path, body in (("/_executions", '{"flow_sid": "FW1"}'), ("/_faults", '{"colour": "red"}')):
         answer = call("POST", path, form=body)
         assert (answer.status, bool(answer.json["message"])) == (400, True)
-
-
-def test_load(studio: Studio, call: Call) -> None:
-    """With 100,000 Executions in a Flow, a page of 1,000 and ending one take milliseconds."""
-    begin = time.perf_counter()
-    executions = [studio.seed(FLOW, date_created=NOON + timedelta(seconds=n)) for n in range(100_000)]
-    assert time.perf_counter() - begin < 10
-
-    def work() -> None:
-        answer = call("GET", "/Executions", status="active", PageSize=1000, PageToken=f"PA{98_000:032x}")
-        assert len(answer.json["executions"]) == 1000
-        assert end(call, executions.pop().sid).status == 200
-
-    assert min(timeit.repeat(work, number=1, repeat=5)) < 0.1
-
-
-def plain_get(studio: Studio) -> int:
-    connection = http.client.HTTPConnection(urlsplit(studio.url).netloc, timeout=5)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().status
-    finally:
-        connection.close()

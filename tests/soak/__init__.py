@@ -1,10 +1,9 @@
-"""What the stack promises, tested with thousands of commands while everything around it fails.
+"""``make soak``: thousands of commands through the stack while everything around it fails.
 
-- ``workload``: the commands, and the right outcome of each
-- ``stack``: the queues and the rule of template.yaml, and what Lambda does around the function
-- ``senders``: the callers, by every way in
-- ``faults``: the schedule of what goes wrong
-- ``record``: what happened
-- ``report``: whether every promise was kept
 - ``run``: one soak, from the first command to the report
+- ``workload``: the commands, and the right outcome of each
+- ``stack``: the queues and the rule of template.yaml, and Lambda around the function
+- ``callers``: they send the commands, by every way in
+- ``faults``: the schedule of what goes wrong
+- ``report``: what happened, and whether every promise was kept
 """

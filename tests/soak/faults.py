@@ -1,4 +1,4 @@
-"""The schedule of what goes wrong during a soak, one thing after the other."""
+"""The schedule of what goes wrong during a soak, one phase after the other."""
 
 import math
 import random
@@ -6,28 +6,90 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import cycle
-from typing import Any, NamedTuple
 
 from local.faults import Fault, Faults
 from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, StandIns
 from local.studio import ACCOUNT_SID
-from tests.soak.record import Record
+from tests.soak.report import Record
 from tests.soak.stack import Pace, Sandbox
 from tests.soak.workload import ACCOUNTS, REVOKED
 
-Trouble = Callable[[], AbstractContextManager[object]]
-"""Makes something go wrong from entering to leaving."""
 
+@dataclass(frozen=True)
+class Phase:
+    """A time in which something goes wrong.
 
-class Phase(NamedTuple):
-    """A time in which something goes wrong; without the evidence in the record, nothing did."""
+    Attributes:
+        name: for the report.
+        evidence: what the record counts if it did go wrong.
+        twilio, aws: the faults, each until the end of the phase.
+        kills: how many processes of the function are killed.
+        is_revoked: whether Twilio refuses the default account's credentials, which change only at the end.
+        seconds: how long it takes.
+    """
 
     name: str
     evidence: str
-    trouble: Trouble
-    seconds: float
+    _: KW_ONLY
+    twilio: Sequence[Fault] = ()
+    aws: Sequence[Fault] = ()
+    kills: int = 0
+    is_revoked: bool = False
+    seconds: Callable[[Pace], float] = lambda pace: pace.phase
+
+
+_THROTTLING = (Fault(status=429, headers={"Retry-After": "1"}, share=0.15), Fault(status=429, share=0.2))
+_ERRORS = (
+    Fault(status=500, carried_out=True, share=0.1),
+    *(Fault(status=status, share=0.08) for status in (500, 502, 503, 504)),
+)
+_RESETS = tuple(Fault(broken="reset", carried_out=each, share=0.15) for each in (False, True))
+_SLOW_SECRETS = (Fault(method="GetSecretValue", delay=0.7),)
+# So that a kill hits a process in the middle of its work.
+_SLIGHT_DELAY = (Fault(delay=0.1),)
+
+PHASES = (
+    Phase("all is well", "HTTP 202"),
+    Phase("Twilio is slow", "Twilio: slow", twilio=[Fault(delay=0.4, share=0.5)]),
+    Phase("Twilio throttles", "Twilio: 429", twilio=_THROTTLING),
+    Phase("Twilio answers 5xx", "Twilio: 500", twilio=_ERRORS),
+    Phase("Twilio answers 409", "Twilio: 409", twilio=[Fault(status=409, method="POST", share=0.3)]),
+    Phase("Twilio resets connections", "Twilio: reset", twilio=_RESETS),
+    Phase("Twilio hangs", "Twilio: hang", twilio=[Fault(broken="hang", share=0.05)]),
+    Phase("Twilio drips", "Twilio: drip", twilio=[Fault(broken="drip", interval=0.05, share=0.05)]),
+    Phase("Twilio answers nonsense", "Twilio: nonsense", twilio=[Fault(status=200, body="<", share=0.1)]),
+    Phase(
+        "Twilio is down",
+        "asynchronous invocations retried",
+        twilio=[Fault(status=503)],
+        seconds=lambda pace: pace.outage,
+    ),
+    Phase(
+        "Secrets Manager is down",
+        "log stale_credentials_used",
+        aws=[Fault(method="GetSecretValue", status=503)],
+    ),
+    Phase("Secrets Manager is slow", "AWS: slow", aws=_SLOW_SECRETS),
+    Phase("credentials are revoked too early", "metric CredentialsRejected", is_revoked=True),
+    Phase("SQS is down", "HTTP 503 queue_unavailable", aws=[Fault(method="SendMessage", status=503)]),
+    Phase(
+        "SQS loses its answers",
+        "AWS: 503",
+        aws=[Fault(method="SendMessage", status=503, carried_out=True)],
+    ),
+    Phase("EventBridge is down", "log outcome_not_published", aws=[Fault(method="PutEvents", status=503)]),
+    Phase("processes are killed", "processes killed", twilio=_SLIGHT_DELAY, kills=5),
+    Phase(
+        "everything at once",
+        "processes killed",
+        twilio=[*_THROTTLING, *_ERRORS, *_RESETS, *_SLIGHT_DELAY],
+        aws=_SLOW_SECRETS,
+        kills=5,
+        seconds=lambda pace: 2 * pace.phase,
+    ),
+)
 
 
 class CountedFaults(Faults):
@@ -57,81 +119,42 @@ class Schedule:
         self._services.faults = CountedFaults("AWS", record, draw.getrandbits(32))
         self._current: dict[str, tuple[str, str]] = {}
         self._revoked = {REVOKED}
-        self._turns = cycle(ACCOUNTS)
         self._lock = threading.Lock()
         for account in ACCOUNTS:
             self._rotate(account)
 
-    def phases(self) -> list[Phase]:
-        """Every phase there is."""
-        twilio, aws = partial(partial, self._twilio), partial(partial, self._aws)
-        throttling = partial(
-            _together,
-            twilio(status=429, headers={"Retry-After": "1"}, share=0.15),
-            twilio(status=429, share=0.2),
-        )
-        # Now and then it has done its work all the same.
-        errors = partial(
-            _together,
-            twilio(status=500, carried_out=True, share=0.1),
-            *(twilio(status=status, share=0.08) for status in (500, 502, 503, 504)),
-        )
-        resets = partial(
-            _together,
-            twilio(broken="reset", share=0.15),
-            twilio(broken="reset", carried_out=True, share=0.15),
-        )
-        slow_secrets = aws("GetSecretValue", delay=0.7)
-        # Slow enough to be in the middle of its work.
-        kills = partial(
-            _together, twilio(delay=0.1), partial(_every, self._pace.phase / 5, self._kill_one, 5)
-        )
-        everything = partial(_together, throttling, errors, resets, slow_secrets, kills)
-        seconds = self._pace.phase
-        rows: list[tuple[str, str, Trouble]] = [
-            ("all is well", "HTTP 202", ExitStack),
-            ("Twilio is slow", "Twilio: slow", twilio(delay=0.4, share=0.5)),
-            ("Twilio throttles", "Twilio: 429", throttling),
-            ("Twilio answers 5xx", "Twilio: 500", errors),
-            ("Twilio answers 409", "Twilio: 409", twilio(status=409, method="POST", share=0.3)),
-            ("Twilio resets connections", "Twilio: reset", resets),
-            ("Twilio hangs", "Twilio: hang", twilio(broken="hang", share=0.05)),
-            ("Twilio drips", "Twilio: drip", twilio(broken="drip", interval=0.05, share=0.05)),
-            ("Twilio answers nonsense", "Twilio: nonsense", twilio(status=200, body="<html>", share=0.1)),
-            ("Twilio is down", "asynchronous invocations retried", twilio(status=503)),
-            ("Secrets Manager is down", "log stale_credentials_used", aws("GetSecretValue", status=503)),
-            ("Secrets Manager is slow", "AWS: slow", slow_secrets),
-            ("credentials are revoked too early", "metric CredentialsRejected", self._revoke),
-            ("SQS takes no message", "HTTP 503 queue_unavailable", aws("SendMessage", status=503)),
-            ("SQS loses its answers", "AWS: 503", aws("SendMessage", status=503, carried_out=True)),
-            ("EventBridge is down", "log outcome_not_published", aws("PutEvents", status=503)),
-            ("processes are killed", "processes killed", kills),
-            ("everything at once", "processes killed", everything),
-        ]
-        longer = {"Twilio is down": self._pace.outage, "everything at once": 2 * seconds}
-        return [Phase(*row, longer.get(row[0], seconds)) for row in rows]
+    @contextmanager
+    def trouble(self, phase: Phase) -> Iterator[None]:
+        """Everything that goes wrong in a phase, from entering to leaving."""
+        with ExitStack() as stack:
+            for faults, given in ((self._studio.faults, phase.twilio), (self._services.faults, phase.aws)):
+                stack.callback(faults.clear)
+                for fault in given:
+                    # Once for certain: in a short soak a share may hit nothing.
+                    faults.add(replace(fault, share=1.0))
+                    faults.add(replace(fault, times=None))
+            if phase.kills:
+                stack.enter_context(_every(self._pace.phase / phase.kills, self._kill_one, phase.kills))
+            if phase.is_revoked:
+                self._revoked.add(ACCOUNT_SID)
+                self._rotate(ACCOUNT_SID)
+                stack.callback(self._rotate, ACCOUNT_SID)
+                stack.callback(self._revoked.remove, ACCOUNT_SID)
+            yield
 
     def rotations(self) -> AbstractContextManager[None]:
         """One account's secret after the other gets new credentials; Twilio refuses the old ones at once."""
-        return _every(self._pace.phase / 4, lambda: self._rotate(next(self._turns)))
+        turns = cycle(ACCOUNTS)
+        return _every(self._pace.phase / 4, lambda: self._rotate(next(turns)))
 
-    @contextmanager
-    def _revoke(self) -> Iterator[None]:
-        """Twilio refuses what the default account's secret holds; it gets new credentials only at the end."""
-        self._revoked.add(ACCOUNT_SID)
-        self._rotate(ACCOUNT_SID)
-        try:
-            yield
-        finally:
-            self._revoked.remove(ACCOUNT_SID)
-            self._rotate(ACCOUNT_SID)
-
-    def _kill_one(self) -> None:
-        if busy := [sandbox for sandbox in self._sandboxes if sandbox.busy]:
+    def _kill_one(self) -> bool:
+        busy = [sandbox for sandbox in self._sandboxes if sandbox.busy]
+        if busy:
             self._record.count("processes killed", self._draw.choice(busy).kill())
+        return bool(busy)
 
-    def _rotate(self, account: str) -> None:
-        """Put new credentials into an account's secret, and have Twilio take no others, if it takes any."""
+    def _rotate(self, account: str) -> bool:
+        """Put new credentials into an account's secret; Twilio accepts no others, if it accepts any."""
         pair = "SK" + secrets.token_hex(16), f"canary-{secrets.token_hex(16)}"
         self._record.canaries.plant_credentials(*pair)
         name = SECRET_ID if account == ACCOUNT_SID else ACCOUNT_SECRET_PREFIX + account
@@ -143,6 +166,7 @@ class Schedule:
             self._accept(account, pair)
             self._current[account] = pair
         self._record.count("credentials rotated")
+        return True
 
     def _accept(self, account: str, *pairs: tuple[str, str]) -> None:
         valid = set() if account in self._revoked else set(pairs)
@@ -151,43 +175,18 @@ class Schedule:
         else:
             self._studio.other_credentials[account] = valid
 
-    @contextmanager
-    def _aws(self, operation: str, **fault: Any) -> Iterator[None]:
-        self._services.fail(operation, **{"times": None} | fault)
-        try:
-            yield
-        finally:
-            self._services.faults.clear()
-
-    @contextmanager
-    def _twilio(self, **fault: Any) -> Iterator[None]:
-        # Once for certain: in a short soak a share may hit nothing.
-        self._studio.fail(**{**fault, "share": 1.0})
-        self._studio.fail(**{"times": None} | fault)
-        try:
-            yield
-        finally:
-            self._studio.faults.clear()
-
 
 @contextmanager
-def _together(*troubles: Trouble) -> Iterator[None]:
-    with ExitStack() as stack:
-        for trouble in troubles:
-            stack.enter_context(trouble())
-        yield
-
-
-@contextmanager
-def _every(seconds: float, do: Callable[[], None], times: float = math.inf) -> Iterator[None]:
-    """Do something again and again, at most once a second and so many times."""
+def _every(seconds: float, do: Callable[[], bool], times: float = math.inf) -> Iterator[None]:
+    """Do something so many times, at most once a second; what could not be done is tried again at once."""
     over = threading.Event()
 
     def repeat() -> None:
-        done = 0
-        while done < times and not over.wait(max(1.0, seconds)):
-            do()
-            done += 1
+        done, pause = 0, seconds
+        while done < times and not over.wait(pause):
+            is_done = do()
+            done += is_done
+            pause = max(1.0, seconds) if is_done else 0.02
 
     thread = threading.Thread(target=repeat)
     thread.start()

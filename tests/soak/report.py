@@ -1,79 +1,146 @@
-"""Whether every promise was kept: what was sent, compared with what became of it."""
+"""What happened in a soak, and whether every promise was kept."""
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import table
-from tests.soak.faults import Phase
-from tests.soak.record import Record, tags
-from tests.soak.workload import Case, Workload
+from local.canaries import Canaries, without_told
+from local.rie import Outcome
+from tests.soak.workload import CANARY, TAG, Case, Workload
 
+MAX_LEAKS = 20
 MAX_SHOWN = 5
 """Pieces of evidence that are shown for a broken promise."""
 
+LOST = "nothing is lost: every command is done, or set aside"
 STUCK = "no success while the customer is still stuck"
+SURVIVORS = "nothing is ended that goes on"
 
 
-@dataclass(frozen=True)
-class End:
-    """What there is when a soak is over.
+def tags(text: str) -> list[str]:
+    """The tags of the cases that a text is about."""
+    return list(dict.fromkeys(TAG.findall(text)))
+
+
+class Record:
+    """What happened, as the soak's threads write it down; all output is searched for canaries. Thread-safe.
 
     Attributes:
+        sent_at, done_at: when each case was sent first, and done, by its tag.
+        happened: how often what happened, and the sums of metrics.
+        events: the outcome events.
+        near: the near misses in the log, by the tag of the case.
+        leaks: what was found in output that has no place there; canaries: credentials to search for.
         dead_letters: the tag of each message in the dead-letter queue, or its text where it has none.
-        unpublished: the requests of PutEvents that EventBridge refused.
-        left: messages that are still in the queue.
+        unpublished: the tags in the requests of PutEvents that EventBridge refused.
+        left: messages that are still in the queue at the end.
         requests: how many requests Twilio got.
         foreign: those of them with another account's credentials than the Flow's.
         seconds: how long it took.
     """
 
-    dead_letters: Sequence[str]
-    unpublished: Sequence[str]
-    left: int
-    requests: int
-    foreign: Sequence[str]
-    seconds: float
+    def __init__(self) -> None:
+        self.sent_at: dict[str, float] = {}
+        self.done_at: dict[str, float] = {}
+        self.happened: Counter[str] = Counter()
+        self.events: list[dict[str, Any]] = []
+        self.near: dict[str, set[str]] = {}
+        self.canaries = Canaries()
+        self.leaks: list[str] = []
+        self.dead_letters: list[str] = []
+        self.unpublished: set[str] = set()
+        self.foreign: list[str] = []
+        self.left = self.requests = 0
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def count(self, what: str, number: int = 1) -> None:
+        with self._lock:
+            self.happened[what] += number
+
+    def sent(self, tag: str) -> None:
+        with self._lock:
+            self.happened["sent again"] += tag in self.sent_at
+            self.sent_at.setdefault(tag, time.monotonic())
+
+    def done(self, texts: Iterable[str]) -> None:
+        """The function says that it has done these."""
+        with self._lock:
+            for text in texts:
+                for tag in tags(text):
+                    self.done_at.setdefault(tag, time.monotonic())
+
+    def watch(self, outcome: Outcome) -> None:
+        """Add an invocation's metrics and log lines, and search all its output."""
+        self.search("an answer", json.dumps(outcome.answer, ensure_ascii=False))
+        for line in outcome.lines:
+            self.search("a log line", without_told(line))
+        with self._lock:
+            for line in outcome.logs:
+                fields = _fields(line)
+                self.happened[f"log {fields['message']}"] += 1
+                self.near.setdefault(fields.get("conversation_id", ""), set()).update(fields.get("near", ()))
+            for document in outcome.metrics:
+                for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                    if metric["Unit"] == "Count":
+                        self.happened[f"metric {metric['Name']}"] += int(sum(document[metric["Name"]]))
+
+    def published(self, event: dict[str, Any]) -> None:
+        self.search("an outcome event", json.dumps(event))
+        self.events.append(event)
+
+    def search(self, where: str, text: str) -> None:
+        contact = CANARY.search(text)
+        found = contact[0] if contact else self.canaries.find(text)
+        if found and len(self.leaks) < MAX_LEAKS:
+            self.leaks.append(f"{found} in {where}: {text[:500]}")
+
+
+def _fields(line: str) -> dict[str, Any]:
+    """A log line; Lambda's runtime writes those about exceptions as plain text."""
+    try:
+        fields: dict[str, Any] = {"message": "without a message"} | json.loads(line)
+    except (ValueError, TypeError):
+        return {"message": "of Lambda's runtime"}
+    return fields
 
 
 class Report:
-    """What came of a soak; `promises` has the evidence against each promise, none if it was kept."""
+    """What came of a soak; `promises` has the evidence against each promise, none if it was kept.
 
-    def __init__(self, workload: Workload, record: Record, phases: Sequence[Phase], end: End) -> None:
-        self._record, self._end, self._cases = record, end, workload.cases
+    Args:
+        workload: what was sent.
+        record: what happened.
+        expected: what had to happen in each phase, by the phase's name.
+    """
+
+    def __init__(self, workload: Workload, record: Record, expected: Mapping[str, str]) -> None:
+        self._record, self._cases = record, workload.cases
         self._events: dict[str, list[dict[str, Any]]] = {}
         for event in record.events:
             self._events.setdefault(event["detail"].get("conversation_id", ""), []).append(event)
-        dead, poison = (
-            set(end.dead_letters),
-            {one.tag for one in self._cases if one.outcome == "dead-lettered"},
-        )
+        dead, poison = set(record.dead_letters), {one.tag for one in self._cases if one.is_poison}
         wanted = {one.tag for one in self._cases if one.outcome in {"ended", "nothing", "dry run"}}
-        self._refused = {tag for request in end.unpublished for tag in tags(request)}
         self._silent = {case.tag for case in self._cases if self._is_silent(case)}
-        self._near = [case for case in self._cases if case.near]
         self.promises: dict[str, Sequence[str]] = {
-            "nothing is lost: every command is done, or set aside": sorted(
-                wanted - record.done_at.keys() | poison - dead
-            ),
+            LOST: sorted(wanted - record.done_at.keys() | poison - dead),
             STUCK: [case.tag for case in self._cases if self._is_stuck(case)],
-            "nothing is ended that goes on": [
-                one.sid for one in workload.survivors if one.status != "active"
-            ],
-            "no account's credentials are used for another account": end.foreign,
+            SURVIVORS: [one.sid for one in workload.survivors if one.status != "active"],
+            "no account's credentials are used for another account": record.foreign,
             "every command has its outcome event, where EventBridge accepts it": sorted(
-                self._silent - self._refused
+                self._silent - record.unpublished
             ),
             "no outcome event is wrong": list(self._wrong_events()),
             "only what can never succeed is in the dead-letter queue": sorted(dead - poison),
-            "the queue is empty in time": [f"{end.left} messages"] if end.left else [],
+            "the queue is empty in time": [f"{record.left} messages"] if record.left else [],
             "no credential, contact or payload is in any output": record.leaks,
             "everything that was to go wrong went wrong": [
-                f"{phase.name}: no {phase.evidence}"
-                for phase in phases
-                if not record.happened[phase.evidence]
+                f"{name}: no {what}" for name, what in expected.items() if not record.happened[what]
             ],
         }
 
@@ -84,29 +151,29 @@ class Report:
 
     def __str__(self) -> str:
         """Everything counted and measured, and each promise."""
-        record, end = self._record, self._end
+        record, near = self._record, [case for case in self._cases if case.near]
         done, sent = record.done_at, record.sent_at
         seconds = [done[case.tag] - sent[case.tag] for case in self._cases if case.tag in done] or [0.0]
         cuts = statistics.quantiles([*seconds, seconds[0]], n=100, method="inclusive")
-        rows: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "commands": len(self._cases),
             "Executions ended": sum(one.status == "ended" for case in self._cases for one in case.targets),
-            "lost": len(self.promises["nothing is lost: every command is done, or set aside"]),
-            "wrongly ended": len(self.promises["nothing is ended that goes on"]),
+            "lost": len(self.promises[LOST]),
+            "wrongly ended": len(self.promises[SURVIVORS]),
             "successes with the customer still stuck": len(self.promises[STUCK]),
-            "near misses": len(self._near),
-            "near misses told as such": sum(self._is_near_told(case) for case in self._near),
-            "dead-lettered": len(set(end.dead_letters)),
+            "near misses": len(near),
+            "near misses told as such": sum(self._is_near_told(case) for case in near),
+            "dead-lettered": len(set(record.dead_letters)),
             "outcome events": len(record.events),
-            "commands whose event EventBridge refused": len(self._silent & self._refused),
-            "requests to Twilio per command": f"{end.requests / len(self._cases):.2f}",
+            "commands whose event EventBridge refused": len(self._silent & record.unpublished),
+            "requests to Twilio per command": f"{record.requests / len(self._cases):.2f}",
             "seconds from sending to done: median, p99, longest": " ".join(
                 f"{one:.1f}" for one in (cuts[49], cuts[98], max(seconds))
             ),
-            "seconds in all": f"{end.seconds:.0f}",
+            "seconds in all": f"{record.seconds:.0f}",
             **{name: number for name, number in sorted(record.happened.items()) if number},
         }
-        lines = [table(["", ""], [(name, str(value)) for name, value in rows.items()]), ""]
+        lines = [table(["", ""], [(name, str(value)) for name, value in figures.items()]), ""]
         for promise, evidence in self.promises.items():
             lines.append(f"BROKEN  {promise}: {len(evidence)}" if evidence else f"kept    {promise}")
             lines += [f"          {each}" for each in evidence[:MAX_SHOWN]]
@@ -114,7 +181,7 @@ class Report:
 
     def _is_stuck(self, case: Case) -> bool:
         """Whether it is a success while the customer has an active Execution, and nothing says so."""
-        is_success = case.tag in self._record.done_at and case.outcome != "dead-lettered"
+        is_success = case.tag in self._record.done_at and not case.is_poison
         if case.near - {"later"}:
             return is_success and not self._is_near_told(case)
         return is_success and any(one.status == "active" for one in case.targets)

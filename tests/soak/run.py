@@ -1,8 +1,10 @@
-"""One soak, from the first command to the report."""
+"""One soak, from the first command to the report; ``make soak`` runs this."""
 
+import os
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -11,12 +13,12 @@ from local import signing
 from local.aws import Aws
 from local.poller import polling
 from local.rie import HANDLER
-from local.stand_ins import WEBHOOK_SECRET_ID, StandIns
+from local.stand_ins import WEBHOOK_SECRET_ID, StandIns, received
 from local.studio import Studio
-from tests.soak.faults import Schedule
-from tests.soak.record import Record, tags
-from tests.soak.report import End, Report
-from tests.soak.senders import SECRET, Senders
+from local.terminal import interruptible
+from tests.soak.callers import WEBHOOK_SECRET, Callers
+from tests.soak.faults import PHASES, Schedule
+from tests.soak.report import Record, Report, tags
 from tests.soak.stack import AsyncInvocations, Pace, Sandbox, Worker, default, deploy
 from tests.soak.workload import Workload
 
@@ -34,19 +36,17 @@ def soak(
     commands: int,
     processes: int,
     *,
-    tell: Callable[[str], None],
     seed: int = 1,
     pace: Pace | None = None,
     names: tuple[str, ...] | None = None,
     handler: str = HANDLER,
     environment: Mapping[str, str] | None = None,
 ) -> Report:
-    """Run one.
+    """Run one, and print how far it is.
 
     Args:
         commands: how many there are.
         processes: how many of them work on the queue at once.
-        tell: learns how far it is.
         seed: of all random numbers.
         pace: how fast time runs.
         names: of the phases; by default all of them.
@@ -54,14 +54,14 @@ def soak(
         environment: more environment variables of the function.
     """
     began, draw, record, pace = time.monotonic(), random.Random(seed), Record(), pace or Pace()  # noqa: S311 -- repeatable, not secret
+    phases = [one for one in PHASES if names is None or one.name in names]
     with ExitStack() as resources:
         studio = resources.enter_context(Studio(credentials=(), seed=seed, paging="offset"))
         ready = deploy(studio, resources.enter_context(Aws()), pace)
         workload = Workload(studio, commands, draw)
         sandboxes: list[Sandbox] = []
         schedule = Schedule(ready, sandboxes, record, pace, draw)
-        phases = [one for one in schedule.phases() if names is None or one.name in names]
-        ready.aws.put_secret(WEBHOOK_SECRET_ID, SECRET)
+        ready.aws.put_secret(WEBHOOK_SECRET_ID, WEBHOOK_SECRET)
         record.canaries.plant_key(signing.KEY)
         of_function = {
             **ready.environment,
@@ -77,12 +77,13 @@ def soak(
         with ThreadPoolExecutor() as threads:
             list(threads.map(Sandbox.start, sandboxes))
         invocations = AsyncInvocations(invoked, record, pace)
-        senders = Senders(ready, api, invocations, record, draw)
+        callers = Callers(ready, api, invocations, record, draw)
 
         def say(what: str) -> None:
-            tell(
+            print(
                 f"{time.monotonic() - began:4.0f} s  {len(record.sent_at):6,} of {commands:,} sent"
-                f"  {len(record.done_at):6,} done  {_waiting(ready):5,} in the queue   {what}"
+                f"  {len(record.done_at):6,} done  {_waiting(ready):5,} in the queue   {what}",
+                flush=True,
             )
 
         with ExitStack() as work:
@@ -92,10 +93,11 @@ def soak(
                 work.enter_context(polling(ready, worker, lambda _: None))
             with invocations.running():
                 for number, phase in enumerate(phases):
-                    with phase.trouble():
-                        over = time.monotonic() + phase.seconds
+                    with schedule.trouble(phase):
+                        seconds = phase.seconds(pace)
+                        over = time.monotonic() + seconds
                         first, last = (commands * each // len(phases) for each in (number, number + 1))
-                        senders.send(workload.cases[first:last], phase.seconds)
+                        callers.send(workload.cases[first:last], seconds)
                         time.sleep(max(0.0, over - time.monotonic()))
                         # On a slow machine it may take a while until something goes wrong.
                         while not record.happened[phase.evidence] and time.monotonic() < over + EFFECT:
@@ -104,7 +106,7 @@ def soak(
                     _collect(ready, record)
                     while _waiting(ready) > BACKLOG:
                         time.sleep(POLL)
-                senders.finish(pace.patience)
+                callers.finish(pace.patience)
             invocations.redrive(pace.patience)
             give_up = time.monotonic() + pace.patience
             while (left := _waiting(ready)) and time.monotonic() < give_up:
@@ -113,16 +115,9 @@ def soak(
         for sandbox in sandboxes:
             record.search("the emulator's log", sandbox.emulator_log())
         _collect(ready, record)
-        calls = [call for call in ready.aws.calls if call.operation == "PutEvents" and call.answer is None]
-        end = End(
-            dead_letters=[next(tags(text), text[:200]) for text in _take(ready, ready.dead_letter_queue_url)],
-            unpublished=[str(call.request) for call in calls],
-            left=left,
-            requests=len(studio.requests),
-            foreign=[f"{one.method} {one.path} as {one.account_sid}" for one in studio.foreign_requests],
-            seconds=time.monotonic() - began,
-        )
-    return Report(workload, record, phases, end)
+        _close(ready, record)
+        record.left, record.seconds = left, time.monotonic() - began
+    return Report(workload, record, {phase.name: phase.evidence for phase in phases})
 
 
 def _waiting(ready: StandIns) -> int:
@@ -138,10 +133,23 @@ def _collect(ready: StandIns, record: Record) -> None:
         record.published(event)
 
 
-def _take(ready: StandIns, url: str) -> Iterator[str]:
-    """The bodies of all messages in a queue, which is empty then."""
-    sqs = ready.aws.client("sqs")
-    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-        for message in messages:
-            yield message["Body"]
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+def _close(ready: StandIns, record: Record) -> None:
+    """Add what the stand-ins know at the end."""
+    letters = received(ready.aws, ready.dead_letter_queue_url)
+    record.dead_letters = [next(iter(tags(text)), text[:200]) for text in letters]
+    for call in ready.aws.calls:
+        if call.operation == "PutEvents" and call.answer is None:
+            record.unpublished.update(tags(str(call.request)))
+    record.requests = len(ready.studio.requests)
+    record.foreign = [
+        f"{one.method} {one.path} as {one.account_sid}" for one in ready.studio.foreign_requests
+    ]
+
+
+if __name__ == "__main__":
+    with interruptible():
+        commands, seed = (int(os.environ.get(name) or 0) for name in ("COMMANDS", "SEED"))
+        report = soak(commands or 1500, default("MaximumConcurrency"), seed=seed or 1)
+        print(f"\n{report}")
+        sys.exit(1 if report.broken else 0)
+    sys.exit("interrupted")

@@ -1,4 +1,4 @@
-"""AWS with the rule and the queues of template.yaml, and what Lambda does around the function."""
+"""The rule and the queues of template.yaml in the stand-in for AWS, and Lambda around the function."""
 
 import contextlib
 import http.client
@@ -23,7 +23,7 @@ from local.aws import REGION, Aws
 from local.rie import Emulated, Outcome
 from local.stand_ins import StandIns
 from local.studio import Studio
-from tests.soak.record import Record
+from tests.soak.report import Record
 from tests.soak.workload import Case
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
@@ -35,8 +35,11 @@ DUPLICATES = 0.01
 class Pace:
     """How fast time runs, in seconds and deliveries: what takes hours in AWS is over in minutes.
 
-    The template's function has a timeout of 30, its queue a visibility of 180 and 100 receives. A phase is
-    how long each thing goes wrong.
+    The template's function has a timeout of 30 seconds, its queue a visibility of 180 and 100 receives.
+
+    Attributes:
+        timeout, visibility, receives: of the function and its queue.
+        phase: how long each thing goes wrong.
     """
 
     timeout: int = 5
@@ -46,12 +49,12 @@ class Pace:
 
     @property
     def outage(self) -> float:
-        """Seconds for which Twilio is down: too long for one delivery, and shorter than all of them."""
+        """How long Twilio is down: longer than one delivery takes, and shorter than all of them."""
         return 2.0 * self.visibility
 
     @property
     def patience(self) -> float:
-        """Seconds after which the last message must be done or given up."""
+        """How long it takes until the last message must be done or given up."""
         return 2.0 * self.visibility * (self.receives + 1) + 60
 
 
@@ -95,6 +98,10 @@ def deploy(studio: Studio, aws: Aws, pace: Pace) -> StandIns:
     return StandIns(studio, aws, urls["QueueUrl"], urls["DeadLetterQueueUrl"], outcomes)
 
 
+LOST = Outcome({"errorType": "Sandbox.Lost", "errorMessage": ""}, [])
+"""Of an invocation whose process was lost."""
+
+
 class Sandbox(Emulated):
     """A process of the function, to be killed at any moment."""
 
@@ -106,7 +113,7 @@ class Sandbox(Emulated):
         try:
             return super().invoke(event)
         except (OSError, http.client.HTTPException):
-            return Outcome({"errorType": "Sandbox.Lost", "errorMessage": ""}, [])
+            return LOST
         finally:
             self.busy = False
 
@@ -149,7 +156,7 @@ class Worker(Sandbox):
             failed = {item["itemIdentifier"] for item in outcome.answer["batchItemFailures"]}
         except (KeyError, TypeError):
             self.record.count("batches without an answer")
-            return Outcome({"errorType": "Sandbox.NoAnswer", "errorMessage": ""}, [])
+            return LOST
         done = [one for one in records if one["messageId"] not in failed]
         self.record.done(one["body"] for one in done)
         failed |= {one["messageId"] for one in done if self.draw.random() < DUPLICATES}

@@ -15,11 +15,8 @@ CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1?500555\d{4}(?!\d)")
 """Recognizes every contact, and every field that is nobody's business."""
 
 TAG = re.compile(r"soak-\d{7}")
-MIN_CASES = 25
-"""So that there is one case of each kind."""
-
 MAX_GIVEN_UP = 25
-"""Cases that SQS has to give up, one in a hundred: each slows down every batch that it is in."""
+"""Cases that SQS has to give up, one in a hundred at most: each slows down every batch that it is in."""
 
 MAX_NUMBERS = 10_000
 """Telephone numbers for contacts."""
@@ -67,7 +64,7 @@ class Case:
             message is dead-lettered, or it never reaches the function.
         targets: the Executions that it has to end.
         code: why it is dead-lettered; None if SQS gives it up.
-        near: the near misses that have to be told, if there is nothing to end.
+        near: the near misses that have to be logged, if there is nothing to end.
         repeatable: whether its sender may send it again, with another trigger time.
     """
 
@@ -86,6 +83,10 @@ class Case:
         if self.outcome in {"ended", "nothing"}:
             return "ConversationEnded", None
         return ("ConversationNotEnded", self.code) if self.code else None
+
+    @property
+    def is_poison(self) -> bool:
+        return self.outcome == "dead-lettered"
 
     @property
     def command(self) -> dict[str, Any]:
@@ -114,15 +115,15 @@ class Workload:
         self.allowed = [f"FW{number:032x}" for number in range(1, 1 + number_of_flows)]
         for flow_sid, account in zip((*self.allowed, FOREIGN_FLOW), cycle(ACCOUNTS), strict=False):
             self._executions.add_flow(flow_sid, account)
-        self._of_revoked, *more = (one for one in self.allowed if self._account_of(one) == REVOKED)
-        self._flows = [one for one in self.allowed if one not in {self._of_revoked, *more}]
+        self._flow_of_revoked = self.allowed[ACCOUNTS.index(REVOKED)]
+        self._flows = [one for one in self.allowed if self._account_of(one) != REVOKED]
         self._large_flow = self._flows[0]
         for number in range(min(LARGE_FLOW_SIZE, 20 * self.count)):
             self._spare(self._large_flow, f"client:canary-large-{number}", 1 + number // 3 / 3600)
         self._make()
 
     def _make(self) -> None:
-        """All cases: first those that SQS has to give up, since that takes longest."""
+        """All cases: first those that SQS has to give up, which takes longest; then some of each kind."""
         kinds = {
             self._execution: 40,
             self._contact: 14,
@@ -151,8 +152,8 @@ class Workload:
         rest = self.cases[first:]
         self.draw.shuffle(rest)
         # Poison and ways evenly over the time, so that whatever goes wrong meets some of each.
-        poison = [case for case in rest if case.outcome == "dead-lettered"]
-        others = [case for case in rest if case.outcome != "dead-lettered"]
+        poison = [case for case in rest if case.is_poison]
+        others = [case for case in rest if not case.is_poison]
         for number, case in enumerate(poison):
             others.insert(number * len(rest) // len(poison), case)
         self.cases[first:] = others
@@ -204,7 +205,7 @@ class Workload:
         self._add({"contact": over.contact}, over.flow_sid, targets=(over,), repeatable=False)
 
     def _wrong_form(self) -> None:
-        """An address that Studio does not have: the customer stays stuck, which has to be told."""
+        """An address that Studio does not have: the customer stays stuck, and the log must say so."""
         self._contacts += 1
         number = f"1500555{self._contacts % MAX_NUMBERS:04}"
         forms = {
@@ -239,7 +240,7 @@ class Workload:
         self._add({"execution_sid": one.sid}, one.flow_sid, outcome="ignored")
 
     def _invalid(self) -> None:
-        """One of the ways to be no command; those that are objects fit through EventBridge."""
+        """Invalid commands; those that are objects can come through EventBridge."""
         flow_sid = self.draw.choice(self._flows)
         one = self._spare(flow_sid, self._address(), 1)
         invalid: list[dict[str, Any] | str] = [
@@ -268,9 +269,8 @@ class Workload:
 
     def _given_up(self, kind: int) -> None:
         """Twilio answers 409 for ever, refuses the account's credentials, or there are none."""
-        one = self._spare(
-            self._of_revoked if kind == 1 else self.draw.choice(self._flows), self._address(), 1
-        )
+        flow_sid = self._flow_of_revoked if kind == 1 else self.draw.choice(self._flows)
+        one = self._spare(flow_sid, self._address(), 1)
         if kind == 0:
             self._executions.conflicting.add(one.sid)
         account = {"account_sid": ACCOUNT_WITHOUT_SECRET} if kind == 2 else {}

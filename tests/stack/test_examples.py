@@ -1,7 +1,8 @@
-"""What is in docs/examples fits what it is used with; make lint reads the templates."""
+"""docs/examples and the configuration of sam local fit the template; make lint reads the templates."""
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import boto3
 import hcl2
 import pytest
 from samtranslator.yaml_helper import yaml_parse
-from stack import ROOT, template, values
+from stack import ROOT, at, template, values
 
 from end_conversation.command import Command, parse_date_time
+from local import samples
 from local.aws import Aws
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -24,6 +26,30 @@ CASE = {"case": {"id": "4711"}, "customer": {"phone": PHONE}, "closedAt": CLOSED
 def example(name: str) -> dict[str, Any]:
     parsed: dict[str, Any] = yaml_parse((EXAMPLES / name).read_text())
     return parsed
+
+
+def test_sam_local() -> None:
+    """Each sample has its environment for `sam local`, which knows only variables of the template."""
+    configuration = tomllib.loads((ROOT / "samplesconfig.toml").read_text())
+    common = configuration.pop("default")["local_start_api"]["parameters"]
+    del common["warm_containers"], configuration["version"]
+    events = {path.stem: samples.load(path) for path in samples.EVENTS.glob("*.json")}
+    functions = {True: "SweepFunction", False: "EndConversationFunction"}
+
+    assert configuration == {
+        name: {
+            "local_invoke": {
+                "parameters": common
+                | {
+                    "event": f"events/{name}.json",
+                    "function_logical_id": functions[samples.is_sweep(event)],
+                }
+            }
+        }
+        for name, event in events.items()
+    }
+    for function, given in json.loads((ROOT / common["env_vars"]).read_text()).items():
+        assert set(given) <= set(at(f"{function}.Environment.Variables"))
 
 
 def test_nested_stack_is_this_one() -> None:
@@ -53,9 +79,6 @@ def test_terraform_deploys_this_template() -> None:
     assert set(parameters["default"]) <= set(template()["Parameters"])
     assert len(outputs) == len(parsed["output"])
     assert set(outputs) <= set(template()["Outputs"])
-    # As terraform fmt has it: in lines that follow one another, the equals signs do too.
-    for lines in re.findall(r"(?:^ +\w+ += \S+.*[^{\[\n]\n)+", text, re.MULTILINE):
-        assert len({line.index(" = ") for line in lines.splitlines()}) == 1, lines
 
 
 @pytest.fixture

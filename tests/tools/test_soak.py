@@ -18,7 +18,7 @@ PACE = Pace(timeout=10, visibility=4, receives=100, phase=1.0)
 def small(commands: int, *names: str, handler: str = HANDLER) -> Report:
     """A soak of seconds."""
     paths = {"PYTHONPATH": os.pathsep.join(map(str, (SOURCE, Path(__file__).parent)))}
-    return soak(commands, 2, pace=PACE, names=names, handler=handler, environment=paths, tell=print)
+    return soak(commands, 2, pace=PACE, names=names, handler=handler, environment=paths)
 
 
 def test_promises_are_kept() -> None:

@@ -1,8 +1,8 @@
-"""The commands that an event carries, and the Executions that they are about."""
+"""The sample events: the commands in them, and the Executions that are created for them."""
 
 import base64
+import hashlib
 import json
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,61 +11,46 @@ import pytest
 from end_conversation.triggers.api_gateway import to_http_request
 from end_conversation.webhooks.sources import parse_webhook_secret
 from local import samples, signing
-from local.studio import OTHER_ACCOUNT_SID, Studio
+from local.studio import ACCOUNT_SID, OTHER_ACCOUNT_SID, Studio
 
 FLOW, EXECUTION = "FW" + "1" * 32, "FN" + "2" * 32
 COMMAND = {"flow_sid": FLOW, "execution_sid": EXECUTION}
 BODY = json.dumps(COMMAND)
 SECRET = parse_webhook_secret(json.dumps(signing.SECRET))
-EVENTS = sorted(samples.EVENTS.glob("*.json"))
+EVENTS = {path.stem: samples.load(path) for path in sorted(samples.EVENTS.glob("*.json"))}
 
 
 @pytest.mark.parametrize(
-    "event",
+    ("event", "count"),
     [
-        COMMAND,
-        {"version": "2.0", "body": BODY, "isBase64Encoded": False},
-        {"body": base64.b64encode(BODY.encode()).decode(), "isBase64Encoded": True},
-        {"detail-type": "EndConversation", "detail": COMMAND},
-        {"Records": [{"body": BODY}]},
-        {"Records": [{"body": json.dumps({"detail": COMMAND})}]},
+        (COMMAND, 1),
+        ({"version": "2.0", "body": BODY, "isBase64Encoded": False}, 1),
+        ({"body": base64.b64encode(BODY.encode()).decode(), "isBase64Encoded": True}, 1),
+        ({"detail-type": "EndConversation", "detail": COMMAND}, 1),
+        ({"Records": [{"body": BODY}, {"body": json.dumps({"detail": COMMAND})}]}, 2),
+        (None, 0),
+        ({"flow_sid": FLOW}, 0),
+        ({"flow_sid": FLOW, "execution_sid": EXECUTION + "\n"}, 0),
+        ({"flow_sid": 1, "execution_sid": EXECUTION}, 0),
+        ({"body": '{"a":' * 100_000}, 0),
+        ({"body": "/", "isBase64Encoded": True}, 0),
+        ({"body": "/w==", "isBase64Encoded": True}, 0),
     ],
 )
-def test_found(event: Any) -> None:
-    """A command is found in every trigger's shape."""
-    (command,) = samples.commands(event)
-    assert (command.flow_sid, command.execution_sid) == (FLOW, EXECUTION)
+def test_commands(event: Any, count: int) -> None:
+    """Commands are found in every trigger's shape; an event without any, however broken, is no error."""
+    found = [(each.flow_sid, each.execution_sid) for each in samples.commands(event)]
+    assert found == [(FLOW, EXECUTION)] * count
 
 
 @pytest.mark.parametrize("name", SECRET.sources)
-def test_found_in_a_source(name: str) -> None:
+def test_commands_of_a_source(name: str) -> None:
     """Each source has a sample, which is about what the declaration makes of it."""
-    event = samples.load(samples.EVENTS / f"source-{name}.json")
-    source = SECRET.sources[name]
+    event, source = EVENTS[f"source-{name}"], SECRET.sources[name]
     mapped = filter(None, map(source.payload, source.events(to_http_request(event))))
     assert [(it.flow_sid, it.execution_sid, it.contact) for it in samples.commands(event)] == [
         (it["flow_sid"], it.get("execution_sid"), it.get("contact")) for it in mapped
     ]
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        [],
-        "{",
-        {"flow_sid": FLOW},
-        {"flow_sid": FLOW, "execution_sid": EXECUTION + "\n"},
-        {"flow_sid": 1, "execution_sid": EXECUTION},
-        {"body": "[" * 100_000},
-        {"body": '{"a":' * 100_000},
-        {"body": "/", "isBase64Encoded": True},
-        {"body": "/w==", "isBase64Encoded": True},
-    ],
-)
-def test_nothing_to_find(event: Any) -> None:
-    """An event without any, however broken, is no error."""
-    assert list(samples.commands(event)) == []
 
 
 def test_seed() -> None:
@@ -100,12 +85,25 @@ def test_seed_sweep(*, dry_run: bool) -> None:
         assert [each.date_created < limit for each in (*to_end, *to_stay)] == [True, True, True, False]
 
 
-def test_one_active_execution_for_each_contact() -> None:
-    """All samples together keep what Twilio promises of messages; seeding again changes nothing."""
+def test_samples_keep_out_of_each_others_way() -> None:
+    """No two are about the same Execution; an account has a Flow for commands; a contact is active once."""
+    commands = [each for event in EVENTS.values() for each in samples.commands(event)]
     with Studio() as studio:
-        for _ in range(2):
-            for path in EVENTS:
-                samples.seed(studio, samples.load(path))
-            active = Counter((one.flow_sid, one.contact) for one in studio.executions.all("active"))
-            assert set(active.values()) == {1}
-            assert active["FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b", "+15005550006"] == 1
+        seeded = [samples.seed(studio, event) for event in EVENTS.values()]
+        sids = [execution.sid for to_end, to_stay in seeded for execution in (*to_end, *to_stay)]
+        contacts = [(each.flow_sid, each.contact) for each in studio.executions.all("active")]
+        samples.seed_all(studio)
+
+    assert len(sids) == len(set(sids)) == len(studio.executions)
+    assert len(contacts) == len(set(contacts)) == len(sids)
+    assert {(each.account_sid, each.flow_sid) for each in commands} == {
+        (ACCOUNT_SID, samples.FLOW_OF_SOURCES),
+        (OTHER_ACCOUNT_SID, "FW2d8b6f0e4c1a49375b7d9f1e3a5c7b60"),
+    }
+
+
+@pytest.mark.parametrize("name", ["sqs", "sqs-notification", "sqs-poison-message"])
+def test_message_digests(name: str) -> None:
+    """SQS gives each message's body with its MD5 digest."""
+    for record in EVENTS[name]["Records"]:
+        assert hashlib.md5(record["body"].encode(), usedforsecurity=False).hexdigest() == record["md5OfBody"]

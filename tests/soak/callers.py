@@ -1,4 +1,4 @@
-"""The callers of the stack, by every way in; some send a command twice, and all of them until it is taken."""
+"""The callers of the stack, by every way in; some send a command twice, all of them until it is accepted."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from typing import Any
 from local import signing
 from local.gateway import event_of
 from local.stand_ins import StandIns
-from tests.soak.record import Record
+from tests.soak.report import Record
 from tests.soak.stack import AsyncInvocations, Sandbox, default
 from tests.soak.workload import Case
 
@@ -18,10 +18,10 @@ MAX_ENTRIES = 10
 """Entries that EventBridge and SQS take in one request."""
 
 REPEATED = 0.05
-"""The share of commands that their sender sends again, some time later."""
+"""The share of commands that their caller sends again, some time later."""
 
 _FIELDS = ("flow_sid", "execution_sid", "contact", "occurred_at", "account_sid", "conversation_id", "reason")
-SECRET = {
+WEBHOOK_SECRET = {
     "sources": {
         "soak": {
             "keys": [signing.KEY],
@@ -30,11 +30,10 @@ SECRET = {
         }
     }
 }
-"""The secret of the webhooks."""
 
 
-class Senders:
-    """Sends cases: to EventBridge, to SQS, to the function behind the HTTP API, and to Lambda."""
+class Callers:
+    """They send cases to EventBridge, to SQS, to the HTTP API (the sandbox `api`), and to Lambda."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class Senders:
         for first in range(0, len(sending), MAX_ENTRIES):
             time.sleep(max(0.0, began + seconds * first / len(sending) - time.monotonic()))
             if time.monotonic() > began + 2 * seconds:
-                # A slow machine: the rest has to wait, or the phase would last too long.
+                # On a slow machine the rest waits, or the phase would last too long.
                 self._refused += sending[first:]
                 break
             chunk = sending[first : first + MAX_ENTRIES]
@@ -73,7 +72,7 @@ class Senders:
             self._send_messages([case for case in chunk if case.way == "queue"])
 
     def finish(self, seconds: float) -> None:
-        """Send what was refused until it is taken."""
+        """Send what was refused until it is accepted."""
         give_up = time.monotonic() + seconds
         while self._refused and time.monotonic() < give_up:
             time.sleep(1)
