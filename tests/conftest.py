@@ -368,6 +368,15 @@ def environment(
 
 
 @pytest.fixture
+def queue(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
+    """The queue for commands that run later."""
+    queue = Sqs(moto, "commands")
+    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
+    environment.setenv("QUEUE_URL", queue.url)
+    return queue
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time of day for webhooks' signatures and cached secrets; `now` may be set."""
     clock = SimpleNamespace(now=time())
