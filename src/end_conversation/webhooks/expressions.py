@@ -118,7 +118,7 @@ class _Functions(PowertoolsFunctions):
 
     @signature({"types": ["string", "number", "null"], "variadic": True})
     def _func_e164(self, phone: str | float | None, *optional: object) -> str | None:
-        region = _optional("e164", 2, optional, str, type(None))
+        region = _optional("e164", optional, str, type(None))
         if phone in (None, ""):
             return None
         from end_conversation.webhooks.phone_numbers import to_e164  # noqa: PLC0415 - it says why
@@ -134,11 +134,11 @@ class _Functions(PowertoolsFunctions):
 
     @signature({"types": ["string"]}, {"types": ["string"]}, {"types": ["string"], "variadic": True})
     def _func_replace(self, subject: str, old: str, new: str, *optional: object) -> str:
-        return subject.replace(old, new, _count("replace", 4, optional))
+        return subject.replace(old, new, _count("replace", optional))
 
     @signature({"types": ["string"]}, {"types": ["string"], "variadic": True})
     def _func_split(self, subject: str, search: str, *optional: object) -> list[str]:
-        count = _count("split", 3, optional)
+        count = _count("split", optional)
         if search:
             return subject.split(search, count)
         if not 0 <= count < len(subject):
@@ -147,13 +147,13 @@ class _Functions(PowertoolsFunctions):
 
     @signature({"types": ["string"], "variadic": True})
     def _func_trim(self, subject: str, *optional: object) -> str:
-        return subject.strip(_optional("trim", 2, optional, str) or None)
+        return subject.strip(_optional("trim", optional, str) or None)
 
 
-def _optional(function: str, arity: int, given: tuple[object, ...], *kinds: type[T]) -> T | None:
+def _optional(function: str, given: tuple[object, ...], *kinds: type[T]) -> T | None:
     """The last argument of a function, which may be missing."""
     if len(given) > 1:
-        raise ArityError(arity, arity - 1 + len(given), function)
+        raise ArityError(1, len(given), function)
     for value in given:
         # To JMESPath, a boolean is not a number.
         if isinstance(value, bool) or not isinstance(value, kinds):
@@ -162,9 +162,9 @@ def _optional(function: str, arity: int, given: tuple[object, ...], *kinds: type
     return None
 
 
-def _count(function: str, arity: int, given: tuple[object, ...]) -> int:
+def _count(function: str, given: tuple[object, ...]) -> int:
     """How many occurrences; -1: all, as Python's methods have it."""
-    count = _optional(function, arity, given, int, float)
+    count = _optional(function, given, int, float)
     if count is None:
         return -1
     if count < 0 or count != int(count):
