@@ -1,19 +1,14 @@
-"""JMESPath in declarations: what it finds, and what is refused when a declaration is read."""
+"""JMESPath in declarations: what it finds, and which expressions are refused when a declaration is read."""
 
 import base64
-import contextlib
 import gzip
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import phonenumbers
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from end_conversation.webhooks.expressions import MAX_INFLATED, MAX_LENGTH, EvaluationError, Expression
 
@@ -45,7 +40,7 @@ def find(text: str, payload: object) -> Any:
     ],
 )
 def test_found(text: str, payload: object, found: object) -> None:
-    """As JMESPath specifies, with Powertools' functions and our own; nothing stays nothing."""
+    """As JMESPath specifies, with Powertools' functions and our own; null stays null."""
     assert find(text, payload) == found
 
 
@@ -83,33 +78,32 @@ JEP_14 = {
         ("split(split, '|-|', `1`)", ["avg", "min|-|max|-|mean|-|mode|-|median"]),
         ("split(split, '|-|', `0`)", ["avg|-|min|-|max|-|mean|-|mode|-|median"]),
         ("split(abab, 'x')", ["aabaaabaaaab"]),
-        *(
-            (text, None)
-            for text in (
-                "replace(abab, 'aa', '-', `0.333333`)",
-                "replace(abab, 'aa', '-', `-1`)",
-                "replace(abab, 'aa', '-', 'x')",
-                "replace(abab, 'aa', '-', `true`)",
-                "replace(missing, 'aa', '-')",
-                "split('/', '/', `3.7`)",
-                "split('/', '/', `-2`)",
-                "trim('x', `7`)",
-                "trim('x', `null`)",
-                "trim(missing)",
-            )
-        ),
     ],
 )
 def test_strings_are_those_of_jmespath_community(text: str, found: object) -> None:
-    """Its compliance cases and its rules for errors (None here).
+    """Its compliance cases: https://github.com/jmespath-community/jmespath.test/blob/main/tests/functions_strings.json."""
+    assert find(text, JEP_14) == found
 
-    https://github.com/jmespath-community/jmespath.test/blob/main/tests/functions_strings.json
-    """
-    if found is None:
-        with pytest.raises(EvaluationError):
-            find(text, JEP_14)
-    else:
-        assert find(text, JEP_14) == found
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "replace(abab, 'aa', '-', `0.333333`)",
+        "replace(abab, 'aa', '-', `-1`)",
+        "replace(abab, 'aa', '-', 'x')",
+        "replace(abab, 'aa', '-', `true`)",
+        "replace(missing, 'aa', '-')",
+        "split('/', '/', `3.7`)",
+        "split('/', '/', `-2`)",
+        "trim('x', `7`)",
+        "trim('x', `null`)",
+        "trim(missing)",
+    ],
+)
+def test_string_functions_check_their_arguments(text: str) -> None:
+    """By JMESPath Community's rules."""
+    with pytest.raises(EvaluationError):
+        find(text, JEP_14)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +120,12 @@ def test_strings_are_those_of_jmespath_community(text: str, found: object) -> No
         ("\ufeff\u200b+1\u2060500\u200e555\t0161\r\n", None, "+15005550161"),
         ("+1\xad500\u2013555\u20140161", None, "+15005550161"),
         ("+1 500\u2212555\ufe630161", None, "+15005550161"),
-        (
-            "\uff0b\uff11\uff08\uff15\uff10\uff10\uff09\uff15\uff15\uff15\u30fc\uff10\uff11\uff16\uff11",
-            None,
-            "+15005550161",
-        ),
+        ("\uff0b\uff11\uff08\uff15\uff10\uff10\uff09555\u30fc\uff10\uff11\uff16\uff11", None, "+15005550161"),
         ("+\u0664\u0664\u0662\u0660\u0667\u0669\u0664\u0666\u0660\u0669\u0665\u0668", None, "+442079460958"),
         ("'+15005550161", None, "+15005550161"),
+        # As emoji: keycaps are digits with U+FE0F and U+20E3; and with control characters of a terminal.
+        ("+1\ufe0f\u20e3 500 555 01\ufe0f\u20e361", None, "+15005550161"),
+        ("\x1b+1500555\x000161", None, "+15005550161"),
         # RFC 3966.
         ("tel:+1-500-555-0161", None, "+15005550161"),
         ("TEL://+15005550161", None, "+15005550161"),
@@ -161,8 +154,8 @@ def test_strings_are_those_of_jmespath_community(text: str, found: object) -> No
         (None, "XX", None),
     ],
 )
-def test_phone_numbers_come_out_right(phone: object, region: str | None, found: str | None) -> None:
-    """By libphonenumber, whatever people and their systems put around the digits."""
+def test_phone_numbers_become_e164(phone: object, region: str | None, found: str | None) -> None:
+    """Whatever people and their systems put around the digits."""
     assert find("e164(a, b)", {"a": phone, "b": region}) == found
     if region is None:
         assert find("e164(a)", {"a": phone}) == found
@@ -192,27 +185,16 @@ def test_phone_numbers_come_out_right(phone: object, region: str | None, found: 
         (1.5, None, "is not one"),
     ],
 )
-def test_what_is_no_phone_number_has_a_reason(phone: object, region: str | None, reason: str) -> None:
-    """Better an error than a number that frees nobody."""
+def test_an_invalid_phone_number_is_an_error(phone: object, region: str | None, reason: str) -> None:
+    """With its reason: a wrong number would end nobody's conversation."""
     with pytest.raises(EvaluationError, match=f"^cannot be evaluated: the phone number {re.escape(reason)}$"):
         find("e164(a, b)", {"a": phone, "b": region})
 
 
-def test_a_region_has_to_exist() -> None:
-    """Even where the number does not need it: the next one may."""
+def test_a_region_must_exist() -> None:
+    """Even if the number does not need it: the next one may."""
     with pytest.raises(EvaluationError, match="the region must be a two-letter code of ISO 3166"):
         find("e164(a, 'UK')", {"a": "+442079460958"})
-
-
-@given(
-    st.text(st.sampled_from("+0123456789 -()\u200b\u202atel:;=x#\ud800٤é"), max_size=20),
-    st.sampled_from(["GB", "US", None]),
-)
-def test_e164_makes_a_possible_number_or_an_error(phone: str, region: str | None) -> None:
-    """Whatever it gets."""
-    with contextlib.suppress(EvaluationError):
-        found = find("e164(a, b)", {"a": phone, "b": region})
-        assert found is None or phonenumbers.is_possible_number(phonenumbers.parse(found))
 
 
 @pytest.mark.parametrize(
@@ -241,8 +223,8 @@ def test_e164_makes_a_possible_number_or_an_error(phone: str, region: str | None
         ("trim(@, @)", 7),
     ],
 )
-def test_what_cannot_be_evaluated_says_nothing_of_the_payload(text: str, payload: object) -> None:
-    """One kind of error, whatever JMESPath and its functions raise; nothing of it hangs on it."""
+def test_an_evaluation_error_does_not_quote_the_payload(text: str, payload: object) -> None:
+    """Neither in its message nor in its cause, whatever JMESPath and its functions raise."""
     reason = r"^cannot be evaluated(: \w+ takes no (null|number|string|array))?$"
     with pytest.raises(EvaluationError, match=reason) as refusal:
         find(text, payload)
@@ -262,22 +244,23 @@ def test_what_cannot_be_evaluated_says_nothing_of_the_payload(text: str, payload
         ("e164()", "calls e164 with the wrong number of arguments"),
         ("e164(a, 'GB', 'US')", "calls e164 with the wrong number of arguments"),
         ("replace('a', 'b')", "calls replace with the wrong number of arguments"),
+        ("replace('a', 'b', 'c', `1`, `2`)", "calls replace with the wrong number of arguments"),
+        ("split('a', 'b', `1`, `2`)", "calls split with the wrong number of arguments"),
         ("trim('a', 'b', 'c')", "calls trim with the wrong number of arguments"),
         ("a" * (MAX_LENGTH + 1), f"is longer than {MAX_LENGTH} characters"),
         ("!" * 900 + "a", "is nested too deeply"),
         ("(" * 500 + "a" + ")" * 500, "is nested too deeply"),
     ],
 )
-def test_refused(text: str, complaint: str) -> None:
-    """When the declaration is read, and not with the first payload; the expression is not repeated."""
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the text is compared below
+def test_an_invalid_expression_is_refused(text: str, complaint: str) -> None:
+    """When the declaration is read, not by the first event; the expression is not quoted."""
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$") as refusal:
         Expression.compile(text)
-    assert str(refusal.value).startswith(complaint)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
 
 
 def test_decompression_is_limited() -> None:
-    """A few bytes become a megabyte at most."""
+    """To a megabyte."""
     bomb = base64.b64encode(gzip.compress(bytes(MAX_INFLATED + 1))).decode()
     with pytest.raises(EvaluationError):
         find("powertools_base64_gzip(@)", bomb)
@@ -286,7 +269,7 @@ def test_decompression_is_limited() -> None:
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
-    """Not webhooks by the handler, nor libphonenumber by a declaration: start-up is paid by every caller."""
+    """Neither webhooks by the handler nor libphonenumber by a declaration: cold starts take long enough."""
     script = """if True:
         import sys
         import end_conversation.app
@@ -301,23 +284,3 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], cwd=SRC, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == ["False False", "set()", "True", ""]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=8,
-)
-pieces = st.sampled_from(
-    [*".[](),|!@<{}:*ab", "[*]", "[?", "||", "&&", "==", "'x'", "`1`", "\ud800"]
-    + [f"{name}(" for name in ("to_string", "sort_by", "powertools_json", "from_unix", "e164", "replace")]
-    + [f"{name}(" for name in ("split", "trim")]
-)
-
-
-@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # JMESPath's, of quotes that are not JSON
-@given(st.text(max_size=20) | st.lists(pieces, max_size=12).map("".join), json_values)
-def test_any_expression_is_refused_or_evaluated(text: str, payload: object) -> None:
-    """With no other errors than the two, and nothing that JSON has no word for."""
-    with contextlib.suppress(ValueError):
-        json.dumps(find(text, payload))
