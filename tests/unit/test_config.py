@@ -17,6 +17,7 @@ MESSAGES = {
     "HTTPS_PROXY is not of the form http://[user:password@]host[:port]",
     "TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]",
     "TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback",
+    "OUTCOME_EVENT_BUS is not the name or ARN of an event bus",
 }
 LEAST = {"TWILIO_SECRET_ID": "end-conversation/twilio"}
 
@@ -95,6 +96,12 @@ def test_base_urls(url: str, read_as: str) -> None:
     assert read(TWILIO_STUDIO_BASE_URL=url, TWILIO_EDGE="dublin").studio_base_url == read_as
 
 
+def test_a_bus_may_be_an_arn() -> None:
+    """In every partition and region, with a partner's name."""
+    arn = "arn:aws-us-gov:events:us-gov-west-1:123456789012:event-bus/partner/brand.one"
+    assert read(OUTCOME_EVENT_BUS=arn).outcome_event_bus == arn
+
+
 def test_sam_local_may_use_http() -> None:
     """Within `sam local` the stand-in has the host's name."""
     url = "http://host.docker.internal:8801"
@@ -154,9 +161,13 @@ def test_sam_local_may_use_http() -> None:
             )
         ),
         {"TWILIO_STUDIO_BASE_URL": "http://studio.twilio.com", "AWS_SAM_LOCAL": "false"},
+        *(
+            {"OUTCOME_EVENT_BUS": bus}
+            for bus in ("has space", "arn:aws:sns:us-east-1:123456789012:topic", "x" * 300, "a:b")
+        ),
     ],
 )
-def test_what_cannot_be_meant_is_refused(environ: dict[str, str]) -> None:
+def test_an_invalid_value_is_refused(environ: dict[str, str]) -> None:
     """The error names the variable, and does not repeat its value."""
     with pytest.raises(ConfigurationError, match=next(iter(environ))) as refusal:
         read(**environ)
