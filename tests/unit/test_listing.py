@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -282,10 +281,10 @@ def test_a_failure_stops_the_other_windows_and_leaves_no_thread() -> None:
             raise TwilioError("broken")
 
     twilio.before = fail
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with pytest.raises(TwilioError):
         sids(twilio)
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
     assert len(twilio.queries) <= active.MAX_PARTS + 1
 
 
@@ -294,53 +293,44 @@ def test_a_failure_stops_the_other_windows_and_leaves_no_thread() -> None:
 CONTACT = "whatsapp:+15551234567"
 
 
-class Clock:
-    """Ours, which can be set; Twilio's does not depend on it."""
+class Process:
+    """A process that finds contacts in a Flow; each time is another invocation, unless it says which.
+
+    Attributes:
+        twilio: the Flow's account.
+        now: our time, which can be set; Twilio's does not depend on it.
+        listings: what it keeps.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.twilio = Twilio()
         self.now = float(NOW)
-        monkeypatch.setattr(listing, "time", SimpleNamespace(time=lambda: self.now))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
-@pytest.fixture
-def twilio() -> Twilio:
-    return Twilio()
-
-
-class Process:
-    """A process that finds contacts in a Flow; each time is another invocation, unless it says which."""
-
-    def __init__(self, twilio: Twilio, clock: Clock) -> None:
-        self.twilio = twilio
-        self.clock = clock
         self.listings = Listings()
+        monkeypatch.setattr(listing, "time", SimpleNamespace(time=lambda: self.now))
 
     def find(
         self,
         *contacts: str,
         until: float | None = None,
         invocation: Deadline | None = None,
+        flow: Any = None,
     ) -> tuple[Found, int]:
         """What was found, and how many requests it took."""
-        before = len(self.twilio.queries)
-        found = self.listings.find(
-            Flow(self.twilio, FLOW_SID),  # type: ignore[arg-type]
-            contacts or (CONTACT,),
-            datetime.fromtimestamp(self.clock.now if until is None else until, UTC),
-            invocation or Deadline(20),
-            [],
-        )
-        return found, len(self.twilio.queries) - before
+        flow = flow or Flow(self.twilio, FLOW_SID)  # type: ignore[arg-type]
+        before = len(flow.account.queries)
+        instant = datetime.fromtimestamp(self.now if until is None else until, UTC)
+        found = self.listings.find(flow, contacts or (CONTACT,), instant, invocation or Deadline(20), [])
+        return found, len(flow.account.queries) - before
 
 
 @pytest.fixture
-def process(twilio: Twilio, clock: Clock) -> Process:
-    return Process(twilio, clock)
+def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    return Process(monkeypatch)
+
+
+@pytest.fixture
+def twilio(process: Process) -> Twilio:
+    return process.twilio
 
 
 @pytest.fixture
@@ -353,52 +343,22 @@ def found_sids(found: Found) -> list[str]:
     return [one.sid for one in found.executions]
 
 
-def test_who_is_found(process: Process, twilio: Twilio) -> None:
-    """Any of the contacts, exactly, up to the second; oldest first, with their dates."""
-    late, early = twilio.seed(NOW - 10, NOW - 20, contact=CONTACT)
-    other = twilio.seed(NOW - 15, contact="client:anna")
-    twilio.seed(NOW - 9, contact=CONTACT)
-    twilio.seed(NOW - 15, contact="client:anna2")
-    found, requests = process.find(CONTACT, "client:anna", until=NOW - 9.5)
-    assert found_sids(found) == [early.sid, other[0].sid, late.sid]
-    assert found.executions[0].date_created == active.date_time(NOW - 20)
-    assert (found.near, found.active, requests) == ((), 5, 1)
-
-
-@pytest.mark.parametrize(
-    ("contact", "near"),
-    [
-        ("+15551234567", ("channel",)),
-        ("whatsapp:5551234567", ("digits",)),
-        (CONTACT, ("later",)),
-        ("+15550000000", ()),
-    ],
-)
-def test_nothing_found_has_its_near_misses(
-    process: Process, twilio: Twilio, contact: str, near: tuple[str, ...]
-) -> None:
-    """What may be theirs, of the same one request: also what began after the conversation ended."""
-    twilio.seed(NOW - 5, contact=CONTACT)
-    assert process.find(contact, until=NOW - 6) == (Found((), near, 1), 1)
-
-
 def test_near_misses_of_several_contacts(process: Process, twilio: Twilio) -> None:
-    """They are told together, in a fixed order; one contact's own is no other's near miss."""
+    """Together, in one request; one contact's own is no other's near miss."""
     twilio.seed(NOW - 5, contact=CONTACT)
     twilio.seed(NOW - 50, contact="sms:client:anna")
-    found, _ = process.find(CONTACT, "client:anna", "+15551234567", until=NOW - 6)
-    assert found.near == ("later",)
-    found, _ = process.find("0015551234567", "sms:5551234567", "anna", until=NOW - 6)
-    assert found.near == ("digits",)
+    found = process.find(CONTACT, "client:anna", "+15551234567", until=NOW - 6)
+    assert found == (Found((), ("later",), 2), 1)
+    assert process.find("0015551234567", "sms:5551234567", "anna", until=NOW - 6)[0].near == ("digits",)
 
 
 @pytest.mark.usefixtures("long_flow")
-def test_a_long_list_is_kept(process: Process, twilio: Twilio, clock: Clock) -> None:
+def test_a_long_list_is_kept(process: Process, twilio: Twilio) -> None:
     """A command of before its begin needs no request, a later one what is newer, with the overlap."""
     (old,) = twilio.seed(NOW - 5000, contact=CONTACT)
     assert found_sids(process.find()[0]) == [old.sid]
     assert process.find(until=NOW)[1] == 0
-    clock.now += 100
+    process.now += 100
     (new,) = twilio.seed(NOW + 100, contact=CONTACT)
     # Twilio lists it late, or its clock is behind.
     (late,) = twilio.seed(NOW - 3601 - listing.OVERLAP, contact=CONTACT)
@@ -410,18 +370,18 @@ def test_a_long_list_is_kept(process: Process, twilio: Twilio, clock: Clock) -> 
 
 @pytest.mark.usefixtures("long_flow")
 @pytest.mark.parametrize("seconds", [listing.MAX_AGE, -1])
-def test_a_list_is_not_kept_for_ever(process: Process, clock: Clock, seconds: int) -> None:
+def test_a_list_is_not_kept_for_ever(process: Process, seconds: int) -> None:
     """Not beyond its age, however often newer Executions were added, nor if the clock was set back."""
     process.find(until=NOW - 10)
     for _ in range(9):
-        clock.now += seconds / 10
+        process.now += seconds / 10
         process.find("+15550000000", until=NOW - 10)
-    clock.now = NOW + seconds
+    process.now = NOW + seconds
     assert process.find(until=NOW - 10)[1] > 1
 
 
 def test_a_list_of_one_page_is_not_kept(process: Process, twilio: Twilio) -> None:
-    """It takes one request again; so what is told of a small Flow is always what Twilio has now."""
+    """It takes one request again, so the answer about a small Flow is always what Twilio has now."""
     twilio.seed(*range(NOW - 1000, NOW))
     assert process.find(until=NOW - 10)[1] == 1
     (sid,) = (one.sid for one in twilio.seed(NOW - 5000, contact=CONTACT))
@@ -431,7 +391,7 @@ def test_a_list_of_one_page_is_not_kept(process: Process, twilio: Twilio) -> Non
 
 @pytest.mark.usefixtures("long_flow")
 def test_a_near_miss_is_active_now(process: Process, twilio: Twilio) -> None:
-    """Nobody is alarmed by what was kept and has ended."""
+    """What was kept and has ended raises no alarm."""
     (execution,) = twilio.seed(NOW - 5000, contact=CONTACT)
     process.find()
     assert process.find("+15551234567", until=NOW)[0].near == ("channel",)
@@ -441,7 +401,7 @@ def test_a_near_miss_is_active_now(process: Process, twilio: Twilio) -> None:
 
 @pytest.mark.usefixtures("long_flow")
 def test_what_was_ended_leaves_the_list(process: Process, twilio: Twilio) -> None:
-    """So that ending it again, or telling it as near, costs no request."""
+    """So that ending it again, or reporting it as near, costs no request."""
     (execution,) = twilio.seed(NOW - 5000, contact=CONTACT)
     process.find()
     process.listings.remove(Flow(twilio, FLOW_SID), [execution.sid, "FN" + "0" * 32])  # type: ignore[arg-type]
@@ -449,91 +409,89 @@ def test_what_was_ended_leaves_the_list(process: Process, twilio: Twilio) -> Non
 
 
 @pytest.mark.usefixtures("long_flow")
-def test_what_ended_within_the_overlap_leaves_the_list(
-    process: Process, twilio: Twilio, clock: Clock
-) -> None:
+def test_what_ended_within_the_overlap_leaves_the_list(process: Process, twilio: Twilio) -> None:
     """What is listed again replaces what was kept."""
     (execution,) = twilio.seed(NOW - 3610, contact=CONTACT)
     process.find()
     twilio.executions.end(FLOW_SID, execution.sid)
-    clock.now += 100
+    process.now += 100
     assert process.find()[0] == Found((), (), 2400)
 
 
 @pytest.mark.usefixtures("long_flow")
-def test_an_account_and_a_flow_have_their_own(process: Process, twilio: Twilio, clock: Clock) -> None:
+def test_an_account_and_a_flow_have_their_own(process: Process, twilio: Twilio) -> None:
     """Nothing is shared between accounts; a Flow's SID may be in upper case."""
     process.find()
-    other = Process(Twilio(), clock)
-    other.listings = process.listings
-    other.twilio.seed(NOW - 10, contact="+15005550006")
-    assert other.find(until=NOW) == (Found((), (), 1), 1)
-    upper = Flow(twilio, FLOW_SID.upper())
-    found = process.listings.find(upper, ["+1"], datetime.fromtimestamp(NOW, UTC), Deadline(20), [])  # type: ignore[arg-type]
-    assert found.active == 2400
+    other = Flow(Twilio(), FLOW_SID)  # type: ignore[arg-type]
+    other.account.seed(NOW - 10, contact="+15005550006")  # type: ignore[attr-defined]
+    assert process.find(until=NOW, flow=other) == (Found((), (), 1), 1)
+    assert process.find("+1", until=NOW, flow=Flow(twilio, FLOW_SID.upper()))[0].active == 2400  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("long_flow")
 def test_commands_of_a_batch_share_a_list(process: Process, twilio: Twilio) -> None:
-    """Ten commands list the Flow once, also if it has one page, and one that comes late finds it done."""
+    """Also a short one, that is not kept for other invocations."""
+    twilio.seed(NOW - 10)
     invocation = Deadline(20)
-    first = threading.Event()
-    twilio.before = lambda _: first.wait(1)
-    with ThreadPoolExecutor(10) as threads:
-        pending = [
-            threads.submit(process.find, f"+1500555{n:04}", until=NOW - n, invocation=invocation)
-            for n in range(10)
-        ]
-        first.set()
-        for one in pending:
-            one.result()
-    assert len(twilio.queries) <= 13
-    assert process.find(until=NOW, invocation=invocation)[1] == 0
+    assert process.find(invocation=invocation)[1] == 1
+    assert process.find("+1", until=NOW - 5, invocation=invocation) == (Found((), (), 1), 0)
 
 
 def test_a_command_that_is_later_than_a_list_of_its_batch_has_its_own(
-    process: Process, twilio: Twilio, clock: Clock
+    process: Process, twilio: Twilio
 ) -> None:
     """What began in between is its to end."""
     invocation = Deadline(20)
     process.find(invocation=invocation)
-    clock.now += 5
+    process.now += 5
     (execution,) = twilio.seed(NOW + 4, contact=CONTACT)
     assert found_sids(process.find(invocation=invocation)[0]) == [execution.sid]
 
 
+class Waiting(Deadline):
+    """Tells when a command begins to wait for another's list."""
+
+    def __init__(self, begun: threading.Semaphore) -> None:
+        super().__init__(20)
+        self._begun = begun
+
+    def remaining(self) -> float:
+        self._begun.release()
+        return super().remaining()
+
+
 def test_a_failure_is_shared_and_forgotten(process: Process, twilio: Twilio) -> None:
-    """Those that waited fail, too, and their log lines say whose failure it was; the next one lists again."""
-    invocation = Deadline(20)
-    asked, broken = threading.Event(), threading.Event()
+    """The commands that waited fail, too, and their log lines say so; the next one lists again."""
+    begun, broken = threading.Semaphore(0), threading.Event()
+    invocation = Waiting(begun)
 
     def fail(_: object) -> None:
-        asked.set()
+        begun.release()
         broken.wait(5)
         raise TwilioError("broken", http_status=500)
 
     twilio.before = fail
+    errors: list[Any] = []
     with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(process.find, until=NOW - 1, invocation=invocation)
-        assert asked.wait(5)
-        others = [threads.submit(process.find, until=NOW - n, invocation=invocation) for n in (0, 2)]
-        time.sleep(0.2)
+        pending = []
+        for until in (NOW - 1, NOW, NOW - 2):
+            pending.append(threads.submit(process.find, until=until, invocation=invocation))
+            assert begun.acquire(timeout=5)
         broken.set()
-        errors = [one.exception(5) for one in (first, *others)]
-    assert [error.facts.get("shared_listing", False) for error in errors] == [False, True, True]  # type: ignore[union-attr]
+        errors = [one.exception(5) for one in pending]
+    assert [error.facts.get("shared_listing", False) for error in errors] == [False, True, True]
     assert {(type(error), str(error), error.http_status) for error in errors} == {
         (TwilioError, "broken", 500)
-    }  # type: ignore[union-attr]
+    }
     assert len(twilio.queries) == 1
     twilio.before = lambda _: None
     assert process.find(until=NOW, invocation=invocation) == (Found((), (), 0), 1)
 
 
 @pytest.mark.usefixtures("long_flow")
-def test_a_failure_costs_no_more_than_its_command(process: Process, twilio: Twilio, clock: Clock) -> None:
+def test_a_failure_costs_no_more_than_its_command(process: Process, twilio: Twilio) -> None:
     """What was kept before is right still."""
     process.find()
-    clock.now += 1
+    process.now += 1
 
     def fail(_: object) -> None:
         raise TwilioError("broken")
@@ -545,7 +503,7 @@ def test_a_failure_costs_no_more_than_its_command(process: Process, twilio: Twil
 
 
 def test_waiting_for_another_command_ends_in_time(process: Process, twilio: Twilio) -> None:
-    """Whoever lists may have more time than who waits."""
+    """The command that lists may have more time than the one that waits."""
     asked, done = threading.Event(), threading.Event()
     twilio.before = lambda _: (asked.set(), done.wait(5))
     with ThreadPoolExecutor(1) as threads:
@@ -557,12 +515,11 @@ def test_waiting_for_another_command_ends_in_time(process: Process, twilio: Twil
         assert first.result(5)
 
 
-def other_flow(process: Process, number: int) -> Process:
-    """Another account's Flow of so many Executions, for the same process."""
-    other = Process(Twilio(), process.clock)
-    other.listings = process.listings
-    other.twilio.seed(*range(NOW - 3600 - number, NOW - 3600))
-    return other
+def flow_of(number: int) -> Any:
+    """Another account's Flow of so many Executions."""
+    twilio: Any = Twilio()
+    twilio.seed(*range(NOW - 3600 - number, NOW - 3600))
+    return Flow(twilio, FLOW_SID)
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_KEPT", 5000), ("MAX_FLOWS", 2)])
@@ -571,23 +528,23 @@ def test_what_is_kept_is_bounded(
 ) -> None:
     """In Executions and in Flows; the most recently used stay."""
     monkeypatch.setattr(listing, limit, value)
-    flows = [other_flow(process, 2400) for _ in range(3)]
+    flows = [flow_of(2400) for _ in range(3)]
     for flow in flows:
-        flow.find(until=NOW)
-        assert flows[0].find(until=NOW)[1] == 0
+        process.find(until=NOW, flow=flow)
+        assert process.find(until=NOW, flow=flows[0])[1] == 0
     first, gone, last = flows
-    assert [flow.find(until=NOW)[1] > 0 for flow in (first, last, gone)] == [False, False, True]
+    assert [process.find(until=NOW, flow=flow)[1] > 0 for flow in (first, last, gone)] == [False, False, True]
 
 
 def test_a_flow_too_large_to_be_kept_leaves_the_others(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It alone is listed again each time."""
+    """Only that one is listed again each time."""
     monkeypatch.setattr(listing, "MAX_KEPT", 3000)
-    small, large = other_flow(process, 2400), other_flow(process, 3001)
-    for flow in (small, large):
-        flow.find(until=NOW)
-    assert [flow.find(until=NOW)[1] > 0 for flow in (small, large)] == [False, True]
+    flows = [flow_of(2400), flow_of(3001)]
+    for flow in flows:
+        process.find(until=NOW, flow=flow)
+    assert [process.find(until=NOW, flow=flow)[1] > 0 for flow in flows] == [False, True]
 
 
 def test_what_is_kept_is_small_and_has_no_address(process: Process, twilio: Twilio) -> None:

@@ -89,12 +89,17 @@ def test_what_was_deleted_before_its_turn_leaves_nothing_to_end(function: Functi
 
 
 def test_several_addresses_of_a_person(function: Function, studio: Studio) -> None:
-    """Every Execution of any of them, each address once; the list is read once."""
+    """Every Execution of any of them, oldest first; the list is read once."""
     addresses = [CONTACT, "whatsapp:" + CONTACT, CONTACT, "client:jane"]
-    ended = {studio.seed(FLOW_SID, contact=address).sid for address in addresses}
+    now = datetime.now(UTC).replace(microsecond=0)
+    dates = [now - timedelta(minutes=n) for n in range(1, 5)]
+    newest_first = [
+        studio.seed(FLOW_SID, contact=address, date_created=date)
+        for address, date in zip(addresses, dates, strict=True)
+    ]
     other = studio.seed(FLOW_SID, contact="+15005550001")
     result = function(command(contact=addresses))
-    assert {one["sid"] for one in result["executions"]} == ended
+    assert [one["sid"] for one in result["executions"]] == [one.sid for one in reversed(newest_first)]
     assert other.status == "active"
     assert [request.method for request in studio.requests].count("GET") == 1
 
