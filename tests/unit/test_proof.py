@@ -269,6 +269,9 @@ GENUINE: list[tuple[Proof, dict[str, str]]] = [
     (V1, {"x-s": f"v0=00, v1={V1_SIGNATURE}, v1={'0' * 64}, t={AT}"}),
     (replace(V1, format="ts={timestamp};h1={signature}"), {"x-s": f"ts={AT};h1={V1_SIGNATURE}"}),
     (replace(V1, format="{timestamp}.{signature}"), {"x-s": f"{AT}.{V1_SIGNATURE}"}),
+    # https://developers.trengo.com/docs/verifiying-request
+    (replace(V1, format="{timestamp};{signature}"), {"x-s": f"{AT};{V1_SIGNATURE}"}),
+    (replace(V1, format="{timestamp},{signature}"), {"x-s": f"{AT}, {V1_SIGNATURE}"}),
     (hmac_proof(format="v1={signature}"), {"x-s": f"v1={'0' * 64},v1={signature_of(BODY)}"}),
     (ID_SIGNED, {"x-s": signature_of(b"evt_1:" + BODY), "x-event-id": "evt_1"}),
     # A template is filled in once: names in what it is filled with stay as they are.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from urllib.parse import unquote
 
 import phonenumbers
 
@@ -22,7 +23,7 @@ MAX_LENGTH = 250
 _URI = re.compile(r"tel:(?://)?([^;]*)(.*)", re.IGNORECASE)
 _CONTEXT = re.compile(r";phone-context=(\+[\d().-]+)", re.IGNORECASE)
 _EXTENSION = re.compile(r"[^\W\d_]|[*#,;]")
-# What most countries dial for the plus sign; no national number begins so.
+# What most countries dial for the plus sign.
 _EXIT_CODE = re.compile(r"^[+(]*00\)?")
 
 
@@ -46,24 +47,24 @@ def to_e164(text: str, region: str | None = None) -> str | None:
     region = region and region.upper()
     if region and region not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError("the region must be a two-letter code of ISO 3166, such as 'GB'")
-    parameters = ""
-    if uri := _URI.fullmatch(text):
-        text, parameters = uri.groups()
-        if context := _CONTEXT.search(parameters):
-            text = context[1] + text
-    if _EXTENSION.search(text) or ";ext=" in parameters.lower():
-        raise ValueError("the phone number has letters or an extension")
-    reasons = []
+    text = _number_in(text)
+    possible, reasons = [], []
     for spelling in dict.fromkeys((text, _EXIT_CODE.sub("+", text))):
         try:
             number = phonenumbers.parse(spelling, region)
         except phonenumbers.NumberParseException as error:
             reasons.append(_PARSER_REASONS[error.error_type])
             continue
-        if not (reason := _REASONS[phonenumbers.is_possible_number_with_reason(number)]):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        reasons.append(reason)
-    raise ValueError(f"the phone number {reasons[-1]}")
+        reason = _REASONS[phonenumbers.is_possible_number_with_reason(number)]
+        if reason:
+            reasons.append(reason)
+        else:
+            possible.append(number)
+    if not possible:
+        raise ValueError(f"the phone number {reasons[-1]}")
+    # Where another code is dialled, 00 and a foreign number may be as long as a national one.
+    number = next(filter(phonenumbers.is_valid_number, possible), possible[0])
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 # By libphonenumber's NumberParseException and ValidationResult.
@@ -83,6 +84,18 @@ _REASONS = (
 )
 
 
+def _number_in(text: str) -> str:
+    """The number in a text or `tel:` URI; raises ValueError for letters and extensions."""
+    parameters = ""
+    if uri := _URI.fullmatch(text):
+        text, parameters = map(unquote, uri.groups())
+        if context := _CONTEXT.search(parameters):
+            text = context[1] + text
+    if _EXTENSION.search(text) or ";ext=" in parameters.lower():
+        raise ValueError("the phone number has letters or an extension")
+    return text
+
+
 def _legible(text: str) -> str:
     """The text with plain digits, dashes and spaces, and without characters that nobody sees."""
     plain = (
@@ -90,7 +103,7 @@ def _legible(text: str) -> str:
         if character.isspace()
         else "-"
         if unicodedata.category(character) == "Pd" or character in _OTHER_DASHES
-        else character
+        else str(unicodedata.decimal(character, character))
         for character in unicodedata.normalize("NFKC", text)
         if character.isspace() or unicodedata.category(character) not in _INVISIBLE
     )

@@ -311,17 +311,23 @@ def _parts(template: str, value: str) -> tuple[list[str], list[str]]:
     """What a header's value has in place of `{signature}` and `{timestamp}`.
 
     Both may be lists. The value's entries may have any order, be repeated or be others, as they are while a
-    sender rotates its key or changes its scheme (`t=…,v1=…,v1=…,v0=…`).
+    sender rotates its key or changes its scheme (`t=…,v1=…,v1=…,v0=…`). A value just like the template is
+    read in order, since there only the place may tell what is what (`{timestamp};{signature}`).
     """
     separator = ";" if ";" in template else ","
+    # Like RFC 9110's schemes, whatever surrounds the placeholders is case-insensitive.
+    patterns = [
+        re.compile(_FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip())), re.IGNORECASE)
+        for piece in template.split(separator)
+    ]
+    entries = [entry.strip() for entry in value.split(separator)]
+    matches = [pattern.fullmatch(entry) for pattern, entry in zip(patterns, entries, strict=False)]
+    if len(patterns) != len(entries) or not all(matches):
+        matches = [pattern.fullmatch(entry) for pattern, entry in product(patterns, entries)]
     found: dict[str, list[str]] = {"signature": [], "timestamp": []}
-    for piece in template.split(separator):
-        pattern = _FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip()))
-        for entry in value.split(separator):
-            # Like RFC 9110's schemes, whatever surrounds the placeholders is case-insensitive.
-            if match := re.fullmatch(pattern, entry.strip(), re.IGNORECASE):
-                for name, text in match.groupdict().items():
-                    found[name].append(text)
+    for match in filter(None, matches):
+        for name, text in match.groupdict().items():
+            found[name].append(text)
     return found["signature"], found["timestamp"]
 
 
