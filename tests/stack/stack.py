@@ -1,4 +1,4 @@
-"""template.yaml as it is written, and as what CloudFormation deploys of it."""
+"""template.yaml as it is written, what CloudFormation deploys of it, and the function in it."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from samcli.lib.cfn_language_extensions import expand_language_extensions
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+
+from end_conversation import app, sweep
+from end_conversation.aws import clients as aws
+from end_conversation.webhooks import verifier
+from local.stand_ins import StandIns
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -79,6 +85,15 @@ def statements(role: str, **parameters: str) -> dict[str, dict[str, Any]]:
     """What a role allows, by the statements' ids."""
     (policy,) = at(f"{role}.Policies", **parameters)
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+
+
+def lead_to(running: StandIns, environment: pytest.MonkeyPatch) -> None:
+    """Have the function start anew, with these stand-ins around it."""
+    environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
+    for name, value in running.environment.items():
+        environment.setenv(name, value)
+    for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
+        cached.cache_clear()
 
 
 def values(node: Any, key: str) -> Iterator[Any]:

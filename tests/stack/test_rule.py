@@ -1,4 +1,4 @@
-"""From the template's rule and topic through its queue into the function, with moto in place of AWS."""
+"""Events in and out: the template's rule and topic, the schema of outcome events, and a rule for them."""
 
 import json
 import tomllib
@@ -8,11 +8,11 @@ from typing import Any
 import boto3
 import pytest
 from conftest import FLOW_SID, Function
+from jsonschema import Draft4Validator
 from moto.events.models import EventPattern
-from stack import ROOT, at, of_type
+from samtranslator.yaml_helper import yaml_parse
+from stack import ROOT, at, lead_to, of_type
 
-from end_conversation import app
-from end_conversation.aws import clients as aws
 from local.poller import batch
 from local.stand_ins import StandIns, stand_ins
 
@@ -23,16 +23,18 @@ PRODUCTION, STAGING = (
 )
 
 
+# EventBridge's registry takes draft 4.
+OUTCOMES: dict[str, Any] = json.loads((ROOT / "docs" / "outcome-events.schema.json").read_text())
+ENDED = {"flow_sid": FLOW_SID, "trigger": "sqs", "executions": [], "already_ended": 0}
+FAILED = {"flow_sid": FLOW_SID, "trigger": "sqs", "code": "twilio_error"}
+SWEPT = {"dry_run": False, "complete": False, "flows": []}
+
+
 @pytest.fixture
 def around(function: Function, environment: pytest.MonkeyPatch) -> Iterator[StandIns]:
     """AWS and Twilio, and a function that has not served a request with them yet."""
-    environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
     with stand_ins() as running:
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
-        environment.setenv("AWS_ENDPOINT_URL", running.aws.url)
-        app._service.cache_clear()
-        aws._clients.cache_clear()
+        lead_to(running, environment)
         yield running
 
 
@@ -85,6 +87,40 @@ def test_rule(source: str, kind: str, parameters: dict[str, str], *, is_matched:
     event: dict[str, Any] = {"source": source, "detail-type": kind, "detail": {"flow_sid": FLOW_SID}}
 
     assert EventPattern.load(json.dumps(rule["EventPattern"])).matches_event(event) is is_matched
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "is_valid", "is_alert"),
+    [
+        ("ConversationEnded", ENDED, True, False),
+        ("ConversationNotEnded", FAILED, True, True),
+        ("ConversationNotEnded", {"trigger": "sqs", "code": "invalid_request"}, True, True),
+        ("SweepFinished", SWEPT, True, False),
+        ("ConversationEnded", ENDED | {"contact": "+15551234567"}, False, False),
+        ("ConversationEnded", ENDED | {"code": "twilio_error"}, False, False),
+        ("ConversationNotEnded", FAILED | {"reason": "resolved"}, False, True),
+        ("ConversationNotEnded", FAILED | {"code": "unheard_of"}, False, True),
+        ("SweepFinished", SWEPT | {"flow_sids": [FLOW_SID]}, False, False),
+        ("EndConversation", ENDED, False, False),
+    ],
+)
+def test_outcome_events(kind: str, detail: dict[str, Any], *, is_valid: bool, is_alert: bool) -> None:
+    """No contact, reason or payload is valid, no success with a code; the example's rule is for failures.
+
+    tests/unit/test_outcome_events.py validates everything that is published.
+    """
+    example = yaml_parse((ROOT / "docs/examples/outcome-alert.yaml").read_text())
+    rule = EventPattern.load(json.dumps(example["Resources"]["Rule"]["Properties"]["EventPattern"]))
+    event = {
+        "detail-type": kind,
+        "source": "end-conversation",
+        "time": "2026-03-02T09:41:08Z",
+        "detail": detail,
+    }
+
+    Draft4Validator.check_schema(OUTCOMES)
+    assert Draft4Validator(OUTCOMES).is_valid(event) is is_valid
+    assert rule.matches_event(event) is is_alert
 
 
 def test_stages_share_nothing() -> None:
