@@ -95,7 +95,7 @@ def _slow_down_time(factor: float) -> None:
 
 
 def _peak_rss() -> int:
-    """Bytes of memory that this program had at most; getrusage tells its parent's where that had more."""
+    """Bytes of memory that this program had at most; getrusage has its parent's where that had more."""
     try:
         with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib is not loaded
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))

@@ -124,14 +124,14 @@ def run(  # noqa: PLR0913 - two to say what runs, two to say where, two to count
             if process.returncode:
                 stderr.seek(0)
                 raise RuntimeError(f"{tree.name} failed:\n{stderr.read()}")
-        told = json.loads(report.read_text())
+        reported = json.loads(report.read_text())
     return Report(
-        imported=told["imported"] - started,
-        answered=told["answered"] - started,
-        finished=told["finished"] - started,
-        peak_rss=told["peak_rss"],
-        answers=told["answers"],
-        warm=told["warm"],
+        imported=reported["imported"] - started,
+        answered=reported["answered"] - started,
+        finished=reported["finished"] - started,
+        peak_rss=reported["peak_rss"],
+        answers=reported["answers"],
+        warm=reported["warm"],
     )
 
 

@@ -53,7 +53,7 @@ def running(folder: Path, latency: float = 0.0) -> Iterator[StandIn]:
         process.join()
 
 
-def _serve(told: Connection, certificate: Path, latency: float) -> None:
+def _serve(pipe: Connection, certificate: Path, latency: float) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     aws = ThreadingHTTPServer(("127.0.0.1", 0), _Aws)
@@ -61,7 +61,7 @@ def _serve(told: Connection, certificate: Path, latency: float) -> None:
     with Studio(tls=tls) as quick, Studio(tls=tls, latency=Latency(other=latency)) as slow:
         for studio in (quick, slow):
             _let_all_be_active(studio)
-        told.send((quick.url, slow.url, f"https://127.0.0.1:{aws.server_address[1]}"))
+        pipe.send((quick.url, slow.url, f"https://127.0.0.1:{aws.server_address[1]}"))
         aws.serve_forever()
 
 

@@ -148,7 +148,7 @@ class Bench:
 
 @contextlib.contextmanager
 def _studio(case: Case) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The stand-in in a process of its own: its URL, and what tells its state."""
+    """The stand-in in a process of its own: its URL, and a function that asks for its state."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, case), daemon=True)
@@ -166,17 +166,17 @@ def _studio(case: Case) -> Iterator[tuple[str, Callable[[], Any]]]:
         process.join()
 
 
-def _serve(told: Connection, case: Case) -> None:
+def _serve(pipe: Connection, case: Case) -> None:
     with Studio(latency=case.latency, max_concurrency=case.max_concurrency) as serving:
         now = datetime.now(UTC) - timedelta(minutes=2)
         context = {"flow": {"variables": {f"v{n}": "x" * 90 for n in range(case.context // 100)}}}
         for number in range(case.active):
             age = timedelta(days=3) * number / case.active
             serving.seed(FLOW_SID, contact=contact(number), date_created=now - age, context=context)
-        told.send(serving.url)
-        while told.recv():
+        pipe.send(serving.url)
+        while pipe.recv():
             pages = sum(request.method == "GET" and "status" in request.query for request in serving.requests)
-            told.send((pages, {one.contact for one in serving.executions.all("active")}, time.process_time()))
+            pipe.send((pages, {one.contact for one in serving.executions.all("active")}, time.process_time()))
 
 
 def _batch(commands: list[dict[str, str]]) -> dict[str, Any]:

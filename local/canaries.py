@@ -5,7 +5,7 @@ import json
 import threading
 from typing import Any
 
-TOLD = ("reason", "conversation_id", "message_id")
+CHOSEN_BY_CALLERS = ("reason", "conversation_id", "message_id")
 """Keys of log lines whose values a caller chose (docs/metrics-and-logs.md)."""
 
 
@@ -41,7 +41,7 @@ class Canaries:
             return next((each for each in self._texts if each in text), None)
 
 
-def without_told(line: str) -> str:
+def without_callers_values(line: str) -> str:
     """A line of the function's output, without the values that a caller chose."""
     try:
         document: Any = json.loads(line)
@@ -49,4 +49,6 @@ def without_told(line: str) -> str:
         return line
     if not isinstance(document, dict):
         return line
-    return json.dumps({key: value for key, value in document.items() if key not in TOLD}, ensure_ascii=False)
+    return json.dumps(
+        {key: value for key, value in document.items() if key not in CHOSEN_BY_CALLERS}, ensure_ascii=False
+    )

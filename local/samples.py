@@ -143,7 +143,7 @@ def is_sweep(event: object) -> bool:
 def seed(studio: Studio, event: object) -> Seeded:
     """Create the Executions that the event is about, unless they exist: one for each contact.
 
-    Beside that of a contact there is one of somebody else, which has to stay.
+    Beside that of a contact there is another contact's, which has to stay.
     """
     seeded = Seeded([], [])
     if is_sweep(event):
@@ -171,7 +171,7 @@ def seed_all(studio: Studio) -> None:
 
 
 def number_of(sid: str) -> str:
-    """A telephone number for an Execution that no sample gives a contact; 555-01xx is nobody's."""
+    """A telephone number for an Execution without a contact in its sample; 555-01xx are fictional numbers."""
     digits = int(sid[-8:], 16)
     return f"+1{200 + digits % 800}55501{digits // 800 % 100:02}"
 

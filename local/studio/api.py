@@ -39,7 +39,7 @@ class Request:
     """By names in lower case, without credentials."""
     user: str | None
     account_sid: str | None
-    """Whose credentials came with it, valid or revoked; ``None``: nobody's."""
+    """Whose credentials came with it, valid or revoked; ``None``: unknown."""
     status: int | None = None
     """``None`` until it is answered, and if it never is."""
 
@@ -151,7 +151,7 @@ def _create(executions: Executions, request: Request, flow_sid: str) -> Executio
 
 
 def _list(executions: Executions, request: Request, flow_sid: str, base_url: str, paging: Paging) -> Answer:
-    """A page. The token alone tells the place; ``Page`` is the client's own counter."""
+    """A page. The token alone decides the place; ``Page`` is the client's own counter."""
     query = request.query
     status = query.get("status")
     if status not in {None, "active", "ended"}:

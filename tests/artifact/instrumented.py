@@ -16,7 +16,7 @@ from local.studio import Studio
 
 
 def opentelemetry() -> Callable[[], list[str]]:
-    """Instrument as OpenTelemetry's layer does; returns what tells the names of the spans so far."""
+    """Instrument as OpenTelemetry's layer does; returns a function that lists the spans so far."""
     from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
     from opentelemetry.instrumentation.threading import ThreadingInstrumentor
     from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
@@ -32,7 +32,7 @@ def opentelemetry() -> Callable[[], list[str]]:
 
 
 def xray() -> Callable[[], list[str]]:
-    """Patch as the X-Ray SDK does in Lambda; returns what tells the names of the subsegments so far."""
+    """Patch as the X-Ray SDK does in Lambda; returns a function that lists the subsegments so far."""
     os.environ["LAMBDA_TASK_ROOT"] = "/var/task"
     os.environ["_X_AMZN_TRACE_ID"] = (
         "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"

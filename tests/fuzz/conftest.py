@@ -37,27 +37,29 @@ AGE = timedelta(hours=1)
 """Of the Executions that may be ended."""
 
 SECONDS, PATIENCE = 20.0, 40.0
-"""What Lambda gives to an invocation, and what it may take on a busy machine: what hangs takes longer."""
+"""What Lambda gives to an invocation, and what it may take on a busy machine; one that hangs takes longer."""
 
 _PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(/FN[0-9a-fA-F]{32})?", re.ASCII)
 _QUERY = {"status", "DateCreatedFrom", "DateCreatedTo", "PageSize", "Page", "PageToken"}
 
 
-class Told(NamedTuple):
-    """What came of an invocation: what the function returned, or the code of what it raised."""
+class Result(NamedTuple):
+    """What the function returned, or the code of what it raised."""
 
     answer: Any
     code: str | None
 
     @property
+    def is_response(self) -> bool:
+        return isinstance(self.answer, dict) and "statusCode" in self.answer
+
+    @property
     def status(self) -> int:
-        """Of an HTTP response."""
         return int(self.answer["statusCode"])
 
     @property
     def body(self) -> Any:
-        """Of an HTTP response."""
-        return json.loads(self.answer["body"])
+        return json.loads(self.answer["body"] or "{}")
 
 
 @dataclass
@@ -97,7 +99,7 @@ class World:
         self.aws.calls.clear()
 
     def expected(self, payload: Any, times: Times = ()) -> Expected:
-        """The right outcome of a command, before it is sent."""
+        """The right outcome of a command; ask before it is sent."""
         return expected(payload, self.studio.executions.all(), times)
 
     @property
@@ -127,7 +129,7 @@ class World:
         calls = (call for call in self.aws.calls if call.operation == "SendMessage" and call.answer)
         return [call.request for call in calls if call.request["QueueUrl"].endswith(queue)]
 
-    def invoke(self, given: Any, seconds: float = SECONDS) -> Told:
+    def invoke(self, given: Any, seconds: float = SECONDS) -> Result:
         """Invoke the function, and check what has to hold whatever it is given."""
         self.function.handler = self.handler
         began = time.monotonic()
@@ -150,40 +152,34 @@ class World:
             assert request.method in {"GET", "POST"}
             assert request.form == ({"Status": "ended"} if request.method == "POST" else {})
         assert not self.ended & {one.sid for one in self._survivors}, "ended something that goes on"
-        told = Told(answer, failure.code if failure else None)
-        event(_summary(told))
-        return told
+        result = Result(answer, failure.code if failure else None)
+        # For hypothesis's statistics.
+        event(f"{result.status} {result.body.get('code')}" if result.is_response else str(result.code))
+        return result
 
-    def check(self, told: Told, want: Expected) -> None:
+    def check(self, result: Result, want: Expected) -> None:
         """Check the outcome of one command: in a response, returned or raised, or in the queue."""
-        if isinstance(told.answer, dict) and "statusCode" in told.answer:
-            if told.status == HTTPStatus.ACCEPTED:
+        if result.is_response:
+            if result.status == HTTPStatus.ACCEPTED:
                 assert [self.expected(command) for command in self.queued] == [want]
                 assert not self.ended
                 return
-            told = Told(told.body, told.body.get("code"))
-        assert told.code == want.code
+            result = Result(result.body, result.body.get("code"))
+        assert result.code == want.code
         if want.code is None:
-            statuses = {one["sid"]: one["status"] for one in told.answer["executions"]}
+            statuses = {one["sid"]: one["status"] for one in result.answer["executions"]}
             assert statuses == {
                 one.sid: one.status for one in self.studio.executions.all() if one.sid in want.sids
             }
-            assert want.dry_run == told.answer.get("dry_run", False)
-            assert want.near in {None, frozenset(told.answer.get("near", ()))}
+            assert want.dry_run == result.answer.get("dry_run", False)
+            assert want.near in {None, frozenset(result.answer.get("near", ()))}
             assert self.function.metrics.get("ExecutionsEnded", 0) == len(self.ended)
         assert self.ended == (frozenset() if want.dry_run else want.sids & self.active)
 
 
-def _summary(told: Told) -> str:
-    match told.answer:
-        case {"statusCode": status, "body": body}:
-            return f"{status} {json.loads(body).get('code') if body else ''}"
-    return told.code or "success"
-
-
 @pytest.fixture
 def world(environment: pytest.MonkeyPatch, function: Function, studio: Studio, moto: Aws) -> World:
-    """The function with all that it can be configured with."""
+    """The function with every setting."""
     queue, dead_letters = Sqs(moto, "commands"), Sqs(moto, "dead-letters")
     EventBridge(moto, "outcomes")
     for name, value in {

@@ -19,9 +19,9 @@ def test_requests(world: World, event: Any) -> None:
         return
     payload, times = deliveries.command_of_request(event)
     want = world.expected(payload, times)
-    told = world.invoke(event)
-    if told.body.get("code") not in {"not_found", "method_not_allowed", "unsupported_media_type"}:
-        world.check(told, want)
+    result = world.invoke(event)
+    if result.body.get("code") not in {"not_found", "method_not_allowed", "unsupported_media_type"}:
+        world.check(result, want)
 
 
 @fuzz(deliveries.payloads)
@@ -39,11 +39,11 @@ def test_batches(world: World, records: list[Any]) -> None:
     """SQS: each message for itself; what can never succeed is in the dead-letter queue, and nothing else."""
     world.renew()
     wants = [world.expected(payload, times) for payload, times in map(deliveries.command_of_record, records)]
-    told = world.invoke({"Records": records})
+    result = world.invoke({"Records": records})
     if any(record.get("eventSource") != "aws:sqs" for record in records):
-        assert told.code == "invalid_request"
+        assert result.code == "invalid_request"
         return
-    assert told.answer == {"batchItemFailures": []}
+    assert result.answer == {"batchItemFailures": []}
     bodies = [record["body"] if isinstance(record.get("body"), str) else "" for record in records]
     letters = [(body, want.code) for body, want in zip(bodies, wants, strict=True) if want.code]
     assert sorted(world.dead_letters) == sorted(letters)

@@ -5,7 +5,7 @@ import json
 from conftest import sample
 
 from end_conversation.webhooks import verifier
-from fuzz.conftest import SECRET_ID, Told, World, fuzz
+from fuzz.conftest import SECRET_ID, Result, World, fuzz
 from fuzz.inputs import Json, json_texts, mostly
 from fuzz.model import REJECTED, Expected, from_milliseconds
 from fuzz.webhooks import CHALLENGE, KEY, SOURCES, Webhook, bodies, secrets, webhooks
@@ -41,7 +41,7 @@ def test_webhooks(world: World, webhook: Webhook) -> None:
         check_several(world, told, SOURCES[webhook.source].get("respond"), wants)
 
 
-def check_several(world: World, told: Told, respond: str | None, wants: dict[int, Expected]) -> None:
+def check_several(world: World, told: Result, respond: str | None, wants: dict[int, Expected]) -> None:
     """Check several events of one webhook, each for itself."""
     rejected = {place for place, want in wants.items() if want.code in REJECTED}
     assert {each["index"] for each in told.body.get("rejected", ())} == rejected

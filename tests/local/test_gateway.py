@@ -44,7 +44,7 @@ def shape(value: Any) -> Any:
     ],
 )
 def test_shape(sample: str, route: str, target: str) -> None:
-    """The event has the fields of a real one, and no other: only the IAM route tells of a caller."""
+    """The event has the fields of a real one, and no other: only the IAM route names a caller."""
     real, made = load(EVENTS / f"{sample}.json"), event(target=target)
     assert shape(made | {"headers": None}) == shape(real | {"headers": None})
     assert made["routeKey"] == made["requestContext"]["routeKey"] == f"POST {route}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import table
-from local.canaries import Canaries, without_told
+from local.canaries import Canaries, without_callers_values
 from local.rie import Outcome
 from tests.soak.workload import CANARY, TAG, Case, Workload
 
@@ -79,7 +79,7 @@ class Record:
         """Add an invocation's metrics and log lines, and search all its output."""
         self.search("an answer", json.dumps(outcome.answer, ensure_ascii=False))
         for line in outcome.lines:
-            self.search("a log line", without_told(line))
+            self.search("a log line", without_callers_values(line))
         with self._lock:
             for line in outcome.logs:
                 fields = _fields(line)
@@ -206,9 +206,9 @@ class Report:
             if (case and case.event is None) or not sids <= ended:
                 yield json.dumps(event)
         invalid = sum(case.code == "invalid_request" for case in self._cases)
-        told = sum(event["detail"].get("code") == "invalid_request" for event in self._events.get("", ()))
-        if invalid > told + self._record.happened["metric OutcomesNotPublished"]:
-            yield f"{invalid} invalid commands, {told} events"
+        events = sum(event["detail"].get("code") == "invalid_request" for event in self._events.get("", ()))
+        if invalid > events + self._record.happened["metric OutcomesNotPublished"]:
+            yield f"{invalid} invalid commands, {events} events"
 
 
 def _is_right(event: dict[str, Any], case: Case) -> bool:

@@ -12,7 +12,7 @@ from local.studio import ACCOUNT_SID, Execution, Executions, Studio
 from local.studio.executions import AlreadyEndedError
 
 CANARY = re.compile(r"canary|(?<![0-9a-fA-F])(?:\+|%2B)?1?500555\d{4}(?!\d)")
-"""Recognizes every contact, and every field that is nobody's business."""
+"""Finds every contact, and every field that no output may contain."""
 
 TAG = re.compile(r"soak-\d{7}")
 MAX_GIVEN_UP = 25
@@ -235,7 +235,7 @@ class Workload:
         self._add(by | {"dry_run": True}, one.flow_sid, outcome="dry run")
 
     def _not_for_us(self) -> None:
-        """An event of somebody else's about an Execution that goes on."""
+        """An event with another source, about an Execution that goes on."""
         one = self._spare(self.draw.choice(self._flows), self._address(), 1)
         self._add({"execution_sid": one.sid}, one.flow_sid, outcome="ignored")
 

@@ -98,7 +98,7 @@ def test_alarms_are_evaluated_as_aws_says(points: str, periods: int, datapoints:
 
 
 def test_every_alarm_has_its_event() -> None:
-    """There is no alarm without an event that fires it, after the minutes that docs/operations.md tells."""
+    """There is no alarm without an event that fires it, within the minutes that docs/operations.md says."""
     table = re.findall(r"^\| \[(\w+)\]\(#\w+\) \| .+ \| (\d+) min \| .+ \|$", OPERATIONS, re.MULTILINE)
 
     assert {name: int(minutes) for name, minutes in table} == {
@@ -114,17 +114,17 @@ def test_alarms_stay_silent_for_less(name: str) -> None:
 
 
 @pytest.mark.parametrize("failures", [*product(("TwilioErrorsAlarm", "TwilioTimeoutsAlarm"), repeat=3)])
-def test_an_outage_is_told_within_ten_minutes(failures: tuple[str, ...]) -> None:
+def test_an_outage_raises_an_alarm_within_ten_minutes(failures: tuple[str, ...]) -> None:
     """Whether Twilio fails or hangs, in any order: one message in the queue is enough for an alarm."""
-    told = []
+    minutes = []
     for name in set(failures):
         series = [ONE_FAILING_MESSAGE[n] for n, kind in enumerate(failures) if kind == name]
-        told.append(minutes_until_on(ALARMS[name], series, REPORTED_AFTER, LONG))
+        minutes.append(minutes_until_on(ALARMS[name], series, REPORTED_AFTER, LONG))
 
-    assert min(minutes for minutes in told if minutes is not None) <= 10
+    assert min(each for each in minutes if each is not None) <= 10
 
 
-def test_the_age_of_messages_does_not_tell_an_outage() -> None:
+def test_the_age_of_messages_does_not_show_an_outage() -> None:
     """QueueAgeAlarm stays silent while every message fails: none is in the metric after its third receive."""
     last_in_age = (RECEIVES_IN_AGE - 1) * BETWEEN_TRIES
     series = [(n * MINUTE, min(n * MINUTE, last_in_age)) for n in range(LONG // MINUTE)]
@@ -133,7 +133,7 @@ def test_the_age_of_messages_does_not_tell_an_outage() -> None:
 
 
 @pytest.mark.parametrize("name", ["TwilioErrorsAlarm", "TwilioTimeoutsAlarm", "TwilioThrottledAlarm"])
-def test_the_end_of_an_outage_is_told(name: str) -> None:
+def test_the_end_of_an_outage_ends_the_alarm(name: str) -> None:
     """The alarm ends half an hour after the last failure at the latest."""
     last = max(time for time, _ in ONE_FAILING_MESSAGE)
     on = list(times_on(ALARMS[name], ONE_FAILING_MESSAGE, REPORTED_AFTER, 2 * LONG))
@@ -141,8 +141,8 @@ def test_the_end_of_an_outage_is_told(name: str) -> None:
     assert last < max(on) < last + 30 * MINUTE
 
 
-def test_nobody_is_woken_by_chance() -> None:
-    """docs/operations.md has the shares: how often strangers' numbers are close, and three in an hour."""
+def test_near_misses_by_chance_raise_no_alarm() -> None:
+    """docs/operations.md says how often strangers' numbers are close, and how often three in an hour."""
     share = 100_000 / (10**8 * 8)
     expected = 800 * share
 

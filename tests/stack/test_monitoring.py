@@ -99,7 +99,7 @@ def test_runbook_is_whole() -> None:
 
 @pytest.mark.parametrize("topic", [None, "arn:aws:sns:us-east-1:123456789012:alarms"])
 def test_alarms_notify(topic: str | None) -> None:
-    """An alarm tells the topic, if there is one, of its beginning and its end; no data is no alarm.
+    """An alarm notifies the topic, if there is one, when it begins and when it ends; no data is no alarm.
 
     CloudWatch takes no alarm that looks back further than a day.
     """
