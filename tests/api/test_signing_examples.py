@@ -16,11 +16,10 @@ from local.signing import KEY, ROUTE
 SECTION = (ROOT / "docs/webhook.md").read_text().partition("## Examples")[2].partition("\n## ")[0]
 README = (ROOT / "README.md").read_text().partition("**A signed webhook,**")[2]
 COMMANDS = {
-    "python": [sys.executable, "-"],
     "javascript": ["node", "--input-type=module", "-"],
     "sh": ["sh", "-eu"],
 }
-EXAMPLES = dict(re.findall(r"^```(python|javascript|sh)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL))
+EXAMPLES = dict(re.findall(r"^```(javascript|sh)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(scope="module")
