@@ -165,16 +165,24 @@ class Function:
 
     Attributes:
         handler: what is invoked.
+        secrets_manager: where its secrets are.
+        setenv, delenv, patch: monkeypatch's, for its environment and its modules.
         output: everything that the last invocation printed.
         stdout: what of it are log lines and metrics.
     """
 
     def __init__(
-        self, capsys: pytest.CaptureFixture[str], studio: Studio, secrets_manager: SecretsManager
+        self,
+        capsys: pytest.CaptureFixture[str],
+        studio: Studio,
+        secrets_manager: SecretsManager,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self._capsys = capsys
         self._studio = studio
-        self._secrets_manager = secrets_manager
+        self.secrets_manager = secrets_manager
+        self.setenv, self.delenv = monkeypatch.setenv, monkeypatch.delenv
+        self.patch = monkeypatch.setattr
         self.handler: Any = handler
         self.output = self.stdout = ""
 
@@ -205,7 +213,7 @@ class Function:
         contacts = {execution.contact for execution in self._studio.executions.all()}
         secrets = {
             key
-            for text in self._secrets_manager.aws.secrets.values()
+            for text in self.secrets_manager.aws.secrets.values()
             for found in re.findall(
                 r'"(?:apiKeySid|apiKeySecret|authToken)": "[^"]*"|"keys": \[[^]]*\]', text
             )
@@ -300,15 +308,11 @@ def in_sqs(*bodies: Any, at: datetime | None = None) -> dict[str, Any]:
     return {"Records": [record | {"messageId": f"m{n}", "body": text} for n, text in enumerate(texts)]}
 
 
-def directly(command: Any) -> Any:
-    return command
-
-
 IN_TRIGGER: dict[str, Callable[[Any], Any]] = {
     "http": in_http,
     "eventbridge": in_eventbridge,
     "sqs": in_sqs,
-    "direct": directly,
+    "direct": lambda command: command,
 }
 
 
@@ -393,10 +397,10 @@ def function(
     secrets_manager: SecretsManager,
 ) -> Function:
     environment.setattr(invocation, "ANSWER_MARGIN", ANSWER_MARGIN + BUSY)
-    return Function(capsys, studio, secrets_manager)
+    return Function(capsys, studio, secrets_manager, environment)
 
 
-@pytest.fixture
+@pytest.fixture(name="sweep")
 def sweep_function(function: Function) -> Function:
     """The sweep's handler instead of the function's."""
     function.handler = sweep.handler

@@ -19,6 +19,7 @@ from conftest import (
 )
 
 from end_conversation.errors import AccountNotAllowed, CredentialsUnavailable, InvalidRequest
+from end_conversation.twilio import accounts
 from local.studio import ACCOUNT_SID as DEFAULT_SID
 from local.studio import API_KEY, Studio
 
@@ -98,7 +99,6 @@ def test_a_command_without_an_account_is_for_the_default_one(
 @pytest.mark.parametrize("prefix_", ["", PREFIX])
 def test_the_default_account_may_be_named(
     function: Function,
-    environment: pytest.MonkeyPatch,
     studio: Studio,
     default_command: dict[str, Any],
     prefix_: str,
@@ -106,7 +106,7 @@ def test_the_default_account_may_be_named(
     is_warm: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """By the SID in its secret, in any case, with other accounts or without, and also first of all."""
-    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    function.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
     if is_warm:
         function({"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid})
     named = spelled(DEFAULT_SID)
@@ -114,31 +114,24 @@ def test_the_default_account_may_be_named(
     assert {request.user for request in studio.requests} == {API_KEY[0]}
 
 
-def test_sids_are_compared_without_regard_to_case(
-    function: Function, tenant: Tenant, secrets_manager: SecretsManager
-) -> None:
+def test_sids_are_compared_without_regard_to_case(function: Function, tenant: Tenant) -> None:
     """One account, one secret, one reading of it."""
-    secrets_manager.aws.put_secret(
+    function.secrets_manager.aws.put_secret(
         tenant.secret_id, json.dumps(tenant.secret | {"accountSid": "AC" + tenant.sid[2:].upper()})
     )
     for sid in (tenant.sid, "AC" + tenant.sid[2:].upper()):
         command = tenant.command(account_sid=sid)
         assert function(command)["account_sid"] == sid
         assert tenant.is_ended(command)
-    assert secrets_manager.reads.count(tenant.secret_id) == 1
+    assert function.secrets_manager.reads.count(tenant.secret_id) == 1
 
 
 @pytest.mark.parametrize("prefix_", ["", " "])
 def test_without_a_prefix_other_accounts_are_not_allowed(
-    function: Function,
-    environment: pytest.MonkeyPatch,
-    dead_letters: Sqs,
-    tenant: Tenant,
-    studio: Studio,
-    prefix_: str,
+    function: Function, dead_letters: Sqs, tenant: Tenant, studio: Studio, prefix_: str
 ) -> None:
     """403, without a request to Twilio; it can never succeed, so a message is dead-lettered at once."""
-    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    function.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
     assert status_and_code(function(in_http(tenant.command()))) == (403, "account_not_allowed")
     assert function.metrics == {"RequestsRejected": 1}
     with pytest.raises(AccountNotAllowed):
@@ -148,56 +141,46 @@ def test_without_a_prefix_other_accounts_are_not_allowed(
     assert not studio.requests
 
 
-@pytest.mark.parametrize("sid", ["my account", "SK" + "1" * 32, "AC" + "1" * 33])
 def test_a_default_secret_with_a_wrong_account_is_not_the_commands_fault(
-    function: Function,
-    environment: pytest.MonkeyPatch,
-    secrets_manager: SecretsManager,
-    default_command: dict[str, Any],
-    sid: str,
+    function: Function, default_command: dict[str, Any]
 ) -> None:
-    """`credentials_unavailable`: messages are kept until the secret is right."""
-    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", "")
-    secrets_manager.aws.put_secret(SECRET_ID, secret_text(accountSid=sid))
+    """Messages are kept until the secret is right."""
+    function.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", "")
+    function.secrets_manager.aws.put_secret(SECRET_ID, secret_text(accountSid="my account"))
     assert failed(function(in_sqs(default_command | {"account_sid": DEFAULT_SID}))) == {"m0"}
     assert codes(function) == {"m0": "credentials_unavailable"}
-    secrets_manager.aws.put_secret(SECRET_ID, secret_text(accountSid=f" {DEFAULT_SID}\n"))
-    assert not failed(function(in_sqs(default_command | {"account_sid": DEFAULT_SID})))
 
 
 @pytest.mark.parametrize("text", [None, " ", "{}", secret_text(accountSid=DEFAULT_SID)])
 def test_an_account_without_a_usable_secret_is_unavailable(
-    function: Function, studio: Studio, secrets_manager: SecretsManager, text: str | None
+    function: Function, studio: Studio, text: str | None
 ) -> None:
-    """Also where the secret is another account's: tried again later, and nothing is asked of Twilio.
-
-    An account is added by creating its secret: no deployment, no restart, the next command finds it.
-    """
-    tenant = Tenant(studio, secrets_manager, 77)
+    """Messages come again, without a request to Twilio; the next command finds a secret that was created."""
+    tenant = Tenant(studio, function.secrets_manager, 77)
     if text is None:
-        secrets_manager.aws.delete_secret(tenant.secret_id)
+        function.secrets_manager.aws.delete_secret(tenant.secret_id)
     else:
-        secrets_manager.aws.put_secret(tenant.secret_id, text)
+        function.secrets_manager.aws.put_secret(tenant.secret_id, text)
     command = tenant.command()
     with pytest.raises(CredentialsUnavailable):
         function(command)
     assert failed(function(in_sqs(command))) == {"m0"}
     assert not studio.requests
-    secrets_manager.aws.put_secret(tenant.secret_id, json.dumps(tenant.secret))
+    function.secrets_manager.aws.put_secret(tenant.secret_id, json.dumps(tenant.secret))
     function(command)
     assert tenant.is_ended(command)
 
 
 def test_ten_accounts_of_which_four_are_in_trouble(
-    function: Function, studio: Studio, secrets_manager: SecretsManager, tenants: list[Tenant]
+    function: Function, studio: Studio, tenants: list[Tenant]
 ) -> None:
     """One batch: revoked, throttled, without a secret, with another's secret; six end meanwhile."""
     revoked, throttled, missing, swapped, *healthy = tenants
     # Its credentials are in memory.
     function(revoked.command())
     studio.other_credentials[revoked.sid] = set()
-    secrets_manager.aws.delete_secret(missing.secret_id)
-    secrets_manager.aws.put_secret(swapped.secret_id, json.dumps(healthy[0].secret))
+    function.secrets_manager.aws.delete_secret(missing.secret_id)
+    function.secrets_manager.aws.put_secret(swapped.secret_id, json.dumps(healthy[0].secret))
     # Only a contact's Executions are listed.
     studio.fail(method="GET", status=429, headers={"Retry-After": "1"}, times=None)
     studio.seed(throttled.flow_sid, account_sid=throttled.sid)
@@ -213,7 +196,7 @@ def test_ten_accounts_of_which_four_are_in_trouble(
     assert all(one.is_ended(command) for one, command in zip(healthy, commands[4:], strict=True))
     # Nobody waited for the one that is throttled, nor was its refused neighbour's secret read more than once.
     assert function.logs[-1]["message_id"] == "m1"
-    assert secrets_manager.reads.count(revoked.secret_id) == 2
+    assert function.secrets_manager.reads.count(revoked.secret_id) == 2
     assert not studio.foreign_requests
     assert function.metrics == {
         "ExecutionsEnded": 6,
@@ -223,11 +206,9 @@ def test_ten_accounts_of_which_four_are_in_trouble(
     }
 
 
-def test_a_secret_that_hangs_delays_nobody_else(
-    function: Function, secrets_manager: SecretsManager, tenants: list[Tenant]
-) -> None:
+def test_a_secret_that_hangs_delays_nobody_else(function: Function, tenants: list[Tenant]) -> None:
     """The nine others are done while the one still waits."""
-    secrets_manager.fail(delay=20, about=tenants[0].secret_id)
+    function.secrets_manager.fail(delay=20, about=tenants[0].secret_id)
     assert failed(function(in_sqs(*(one.command() for one in tenants)), seconds=4)) == {"m0"}
     assert function.logs[-1]["message_id"] == "m0"
 
@@ -243,34 +224,28 @@ def test_a_secret_that_hangs_delays_nobody_else(
 )
 def test_the_default_account_fails_and_delays_no_other(
     function: Function,
-    secrets_manager: SecretsManager,
     tenants: list[Tenant],
     default_command: dict[str, Any],
     trouble: Callable[[SecretsManager], None],
 ) -> None:
     """In a process that has never read the default account's secret, too. Its own commands do fail."""
-    trouble(secrets_manager)
+    trouble(function.secrets_manager)
     assert not failed(function(in_sqs(*(one.command() for one in tenants))))
-    assert SECRET_ID not in secrets_manager.reads
+    assert SECRET_ID not in function.secrets_manager.reads
     named = default_command | {"account_sid": DEFAULT_SID}
     assert failed(function(in_sqs(default_command, named, tenants[0].command()), seconds=4)) == {"m0", "m1"}
     assert codes(function) == {"m0": "credentials_unavailable", "m1": "credentials_unavailable"}
 
 
 def test_a_default_secret_of_another_account_by_now_is_noticed(
-    function: Function,
-    environment: pytest.MonkeyPatch,
-    secrets_manager: SecretsManager,
-    studio: Studio,
-    tenants: list[Tenant],
-    default_command: dict[str, Any],
+    function: Function, studio: Studio, tenants: list[Tenant], default_command: dict[str, Any]
 ) -> None:
     """The account that it was of does not get the new one's credentials, nor the new one the old one's."""
-    environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
+    function.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
     function(default_command)
     new = tenants[0]
-    secrets_manager.aws.delete_secret(new.secret_id)
-    secrets_manager.aws.put_secret(SECRET_ID, new.secret)
+    function.secrets_manager.aws.delete_secret(new.secret_id)
+    function.secrets_manager.aws.put_secret(SECRET_ID, new.secret)
     studio.clear_requests()
     with pytest.raises(CredentialsUnavailable):
         function(default_command | {"account_sid": DEFAULT_SID})
@@ -281,69 +256,59 @@ def test_a_default_secret_of_another_account_by_now_is_noticed(
 
 
 def test_a_rotated_secret_is_read_once_for_its_account(
-    function: Function, studio: Studio, secrets_manager: SecretsManager, tenants: list[Tenant]
+    function: Function, studio: Studio, tenants: list[Tenant]
 ) -> None:
     """Five records of an account meet 401 and share one reading; nobody else's secret is read again."""
     one, other = tenants[:2]
     function(in_sqs(one.command(), other.command()))
-    secrets_manager.aws.calls.clear()
+    function.secrets_manager.aws.calls.clear()
     studio.other_credentials[one.sid] = {(one.user, "rotated-not-a-real-one")}
-    secrets_manager.aws.put_secret(
+    function.secrets_manager.aws.put_secret(
         one.secret_id, json.dumps(one.secret | {"apiKeySecret": "rotated-not-a-real-one"})
     )
     commands = [one.command() for _ in range(5)] + [other.command() for _ in range(5)]
     assert not failed(function(in_sqs(*commands)))
-    assert secrets_manager.reads == [one.secret_id]
+    assert function.secrets_manager.reads == [one.secret_id]
 
 
 def test_expired_credentials_bridge_a_failure_for_their_account(
-    function: Function,
-    environment: pytest.MonkeyPatch,
-    secrets_manager: SecretsManager,
-    tenants: list[Tenant],
+    function: Function, tenants: list[Tenant]
 ) -> None:
     """It is logged and counted; the other account's are fresh."""
-    environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
+    function.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
     one, other = tenants[:2]
     function(in_sqs(one.command(), other.command()))
-    secrets_manager.fail(code="InternalServiceError", about=one.secret_id)
+    function.secrets_manager.fail(code="InternalServiceError", about=one.secret_id)
     assert not failed(function(in_sqs(one.command(), other.command())))
     assert function.metrics == {"ExecutionsEnded": 2, "StaleCredentialsUsed": 1}
     (line,) = [line for line in function.logs if line["message"] == "stale_credentials_used"]
     assert line["detail"] == "Secrets Manager refuses the secret: InternalServiceError"
 
 
-def test_at_most_a_hundred_accounts_are_kept(
-    function: Function, studio: Studio, secrets_manager: SecretsManager
+def test_only_the_most_recently_used_accounts_are_kept(
+    function: Function, studio: Studio, tenants: list[Tenant]
 ) -> None:
     """The least recently used goes, and is read again when it comes; all share their connections."""
-    tenants = [Tenant(studio, secrets_manager, number) for number in range(101)]
-    first, second, *rest = tenants
-    for one in (first, second, *rest[:98], first):
+    function.patch(accounts, "MAX_ACCOUNTS", 3)
+    first, second, third, fourth = tenants[:4]
+    for one in (first, second, third, first, fourth, first, second):
         function(one.command())
-    assert len(secrets_manager.reads) == 100
-    function(rest[98].command())
-    function(first.command())
-    assert len(secrets_manager.reads) == 101
-    function(second.command())
-    assert secrets_manager.reads[-1] == second.secret_id
-    assert len(secrets_manager.reads) == 102
+    read = [one.secret_id for one in (first, second, third, fourth, second)]
+    assert function.secrets_manager.reads == read
     assert studio.connections == 1
     assert not studio.foreign_requests
 
 
 def test_a_sweep_is_for_one_account(
-    sweep_function: Function, studio: Studio, tenant: Tenant, default_command: dict[str, Any]
+    sweep: Function, studio: Studio, tenant: Tenant, default_command: dict[str, Any]
 ) -> None:
     """For all its Flows, named in the result and in every log line."""
     stuck = tenant.command()
-    result = sweep_function(
-        {"account_sid": tenant.sid, "flow_sids": [tenant.flow_sid], "older_than_minutes": 0}
-    )
+    result = sweep({"account_sid": tenant.sid, "flow_sids": [tenant.flow_sid], "older_than_minutes": 0})
     assert result["account_sid"] == tenant.sid
     assert [flow["ended"] for flow in result["flows"]] == [1]
     assert tenant.is_ended(stuck)
-    assert {line["account_sid"] for line in sweep_function.logs} == {tenant.sid}
+    assert {line["account_sid"] for line in sweep.logs} == {tenant.sid}
     assert {request.user for request in studio.requests} == {tenant.user}
     assert studio.executions.get(FLOW_SID, default_command["execution_sid"]).status == "active"
 
@@ -356,18 +321,13 @@ def test_a_sweep_is_for_one_account(
         (PREFIX, "AC7", InvalidRequest),
     ],
 )
-def test_a_sweep_of_an_account_that_cannot_be_sweep_function(
-    sweep_function: Function,
-    environment: pytest.MonkeyPatch,
-    studio: Studio,
-    prefix_: str,
-    sid: str,
-    error: type[Exception],
+def test_a_sweep_of_an_account_that_cannot_be_swept(
+    sweep: Function, studio: Studio, prefix_: str, sid: str, error: type[Exception]
 ) -> None:
     """It raises before anything is asked of Twilio."""
-    environment.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    sweep.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
     with pytest.raises(error):
-        sweep_function({"account_sid": sid, "flow_sids": [FLOW_SID]})
+        sweep({"account_sid": sid, "flow_sids": [FLOW_SID]})
     assert not studio.requests
 
 

@@ -1,15 +1,10 @@
-"""What is a command, and what is told about what is none."""
+"""What a valid command is, and what the error says about an invalid one."""
 
-import contextlib
-import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import jsonschema
 import pytest
 from conftest import FLOW_SID
-from hypothesis import given
-from hypothesis import strategies as st
 
 from end_conversation.command import SCHEMA, Command, parse_date_time, parse_json
 from end_conversation.errors import InvalidRequest
@@ -116,7 +111,7 @@ def test_a_wrong_field_is_named(field: str, value: object) -> None:
         ("contact", [CONTACT, "\ud83d"], "is not Unicode"),
     ],
 )
-def test_it_is_told_what_is_wrong_with_a_field(field: str, value: object, message: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_field(field: str, value: object, message: str) -> None:
     """A caller can repair the command without reading the schema."""
     valid = {"flow_sid": FLOW_SID} if field == "contact" else VALID
     assert errors_of(valid | {field: value}) == {field: message}
@@ -128,16 +123,6 @@ def test_every_wrong_field_is_named_at_once() -> None:
         Command.parse({"flow_sid": None, "reason": 1, "contact": [7]})
     assert str(refusal.value) == "flow_sid is required; contact.0 must be a string; reason must be a string"
     assert [error.field for error in refusal.value.errors] == ["flow_sid", "contact.0", "reason"]
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [("yesterday", "not an RFC 3339 date-time"), ("9999-12-31T23:59:60Z", "outside the calendar")],
-)
-def test_it_is_told_why_a_text_is_no_date_time(value: str, message: str) -> None:
-    """Whoever calls the parser by hand learns more than that it failed."""
-    with pytest.raises(ValueError, match=rf"^{message}$"):
-        parse_date_time(value)
 
 
 @pytest.mark.parametrize("payload", [None, [], [VALID], "x", 1, True, float("nan")])
@@ -155,24 +140,22 @@ def test_exactly_one_of_execution_and_contact() -> None:
 
 
 def test_a_contact_does_not_print() -> None:
-    """Whoever logs a command logs no address."""
+    """Logging a command logs no address."""
     assert CONTACT not in repr(Command.parse({"flow_sid": FLOW_SID, "contact": [CONTACT]}))
 
 
 @pytest.mark.parametrize(
-    ("occurred_at", "sent_at", "taken"),
+    ("occurred_at", "taken"),
     [
-        (None, SENT_AT, SENT_AT),
-        ("2026-03-02T08:59:59Z", SENT_AT, SENT_AT - timedelta(seconds=1)),
-        ("2026-03-02T09:00:01Z", SENT_AT, SENT_AT),
-        ("9999-12-31T23:59:59Z", SENT_AT, SENT_AT),
+        (None, SENT_AT),
+        ("2026-03-02T08:59:59Z", SENT_AT - timedelta(seconds=1)),
+        ("2026-03-02T09:00:01Z", SENT_AT),
+        ("9999-12-31T23:59:59Z", SENT_AT),
     ],
 )
-def test_nothing_occurred_after_the_trigger(
-    occurred_at: str | None, sent_at: datetime, taken: datetime
-) -> None:
+def test_nothing_occurred_after_the_trigger(occurred_at: str | None, taken: datetime) -> None:
     """The trigger's own time is the default of `occurred_at`, and its upper bound."""
-    assert Command.parse(VALID | {"occurred_at": occurred_at}, sent_at).occurred_at == taken
+    assert Command.parse(VALID | {"occurred_at": occurred_at}, SENT_AT).occurred_at == taken
 
 
 @pytest.mark.parametrize(
@@ -190,92 +173,28 @@ def test_nothing_occurred_after_now(sent_at: datetime | None) -> None:
     assert before <= Command.parse(VALID, sent_at).occurred_at <= datetime.now(UTC)
 
 
-SECRET = "do-not-repeat-me"
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            name: st.one_of(
-                st.just(SECRET), st.just([SECRET]), st.just({SECRET: SECRET}), st.just(SECRET * 99)
-            )
-            for name in SCHEMA["properties"]
-        },
-    )
-)
-def test_errors_never_repeat_a_value(payload: dict[str, Any]) -> None:
+@pytest.mark.parametrize("secret", ["do-not-repeat-me", "do-not-repeat-me" * 99])
+@pytest.mark.parametrize("wrap", [str, lambda text: [text], lambda text: {text: text}])
+def test_errors_never_repeat_a_value(secret: str, wrap: Any) -> None:
     """What was sent stays out of the error's text."""
     with pytest.raises(InvalidRequest) as refusal:
-        Command.parse({"flow_sid": SECRET} | payload)
-    assert SECRET not in str(refusal.value) + repr(refusal.value.errors)
-
-
-values = st.one_of(
-    st.none(),
-    st.just(FLOW_SID),
-    st.just(EXECUTION_SID),
-    st.from_regex(SCHEMA["properties"]["flow_sid"]["pattern"]),
-    st.text(alphabet=st.characters(codec="utf-8")),
-    st.booleans(),
-    st.integers(),
-    st.lists(st.integers() | st.text(alphabet=st.characters(codec="utf-8")), max_size=12),
-)
-
-
-@given(
-    st.fixed_dictionaries(
-        {}, optional=dict.fromkeys([n for n in SCHEMA["properties"] if n != "occurred_at"], values)
-    )
-)
-def test_the_parser_agrees_with_the_schema(payload: dict[str, Any]) -> None:
-    """A reader of the schema, with another implementation of JSON Schema, comes to the same verdict."""
-    as_absent = {name: value for name, value in payload.items() if value is not None}
-    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(as_absent)
-    # In Python's re, which that library uses as it is, `$` also matches before a last newline.
-    newline = any(isinstance(value, str) and value.endswith("\n") for value in payload.values())
-    if valid and not newline:
-        Command.parse(payload)
-    elif not valid:
-        with pytest.raises(InvalidRequest):
-            Command.parse(payload)
+        Command.parse(dict.fromkeys(SCHEMA["properties"], wrap(secret)) | {"flow_sid": secret})
+    assert "do-not-repeat-me" not in str(refusal.value) + repr(refusal.value.errors)
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        ('{"flow_sid": NaN}', "not JSON"),
         ("[Infinity]", "not JSON"),
         ("\ufeff{}", "not JSON"),
         ("1" * 5000, "not JSON"),
-        (b"\xff\xfe{}", "not UTF-8"),
-        ("[" * 500_000, "nested too deeply"),
-        ('{"a":' * 500_000, "nested too deeply"),
         ("[" * 200_000 + "]" * 200_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_json_is_refused(text: str | bytes, complaint: str) -> None:
-    """Whatever a body holds, the answer is InvalidRequest, and it says what is wrong."""
+    """Also what Python's parser accepts, or fails on; test_http_api has other examples."""
     with pytest.raises(InvalidRequest, match=rf"^the body is {complaint}$"):
         parse_json(text)
-
-
-@given(st.one_of(st.text(), st.binary()))
-def test_any_text_is_json_or_refused(text: str | bytes) -> None:
-    """Nothing but InvalidRequest ever comes of a body."""
-    with contextlib.suppress(InvalidRequest):
-        json.dumps(parse_json(text))
-
-
-offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-
-
-@given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=offsets))  # noqa: DTZ001 - given zones
-def test_date_times_survive(instant: datetime) -> None:
-    """What Python writes as RFC 3339 is read as the same instant."""
-    assert parse_date_time(instant.isoformat()) == instant
 
 
 @pytest.mark.parametrize(

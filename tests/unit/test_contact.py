@@ -168,11 +168,9 @@ def test_a_list_that_is_none_is_an_error(function: Function, studio: Studio, bod
     assert len(studio.requests) <= 3
 
 
-def test_all_pages_are_read_before_anything_is_ended(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_pages_are_read_before_anything_is_ended(function: Function, studio: Studio) -> None:
     """Ending an Execution shifts the pages, so that some would be missed."""
-    monkeypatch.setattr(active_module, "PAGE_SIZE", 10)
+    function.patch(active_module, "PAGE_SIZE", 10)
     mine = {seed(studio, -n) for n in range(60, 95)}
     assert ended(function(COMMAND)) == mine
     methods = [request.method for request in studio.requests]
@@ -269,17 +267,6 @@ def test_each_execution_is_counted_and_named(function: Function, studio: Studio)
     assert len(set(line["execution_sids"]) - active(studio)) == 2
 
 
-@pytest.mark.usefixtures("one_try")
-def test_a_message_that_was_done_in_part_comes_again(function: Function, studio: Studio) -> None:
-    """SQS delivers it again, and the rest is ended then."""
-    seed(studio), seed(studio)
-    studio.fail(method="POST", status=500)
-    event = in_sqs(COMMAND, at=EVENT_TIME)
-    assert function(event)["batchItemFailures"]
-    assert function(event) == {"batchItemFailures": []}
-    assert not active(studio)
-
-
 def test_what_is_gone_by_then_is_no_failure(function: Function, studio: Studio) -> None:
     """Somebody deleted it between the list and its turn."""
     seed(studio), seed(studio)
@@ -288,11 +275,9 @@ def test_what_is_gone_by_then_is_no_failure(function: Function, studio: Studio) 
     assert function.metrics == {"ExecutionsEnded": 1}
 
 
-def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(function: Function, studio: Studio) -> None:
     """Nothing is ended by halves: the answer is twilio_timeout, in time."""
-    monkeypatch.setattr(active_module, "PAGE_SIZE", 1)
+    function.patch(active_module, "PAGE_SIZE", 1)
     for _ in range(50):
         seed(studio)
     function(COMMAND | {"contact": OTHER})

@@ -22,7 +22,7 @@ def test_a_call_that_hangs_is_given_up() -> None:
     began = monotonic()
     with pytest.raises(TimeoutError):
         call_within(0.05, released.wait)
-    assert monotonic() - began < 1
+    assert monotonic() - began < 5
     released.set()
     assert call_within(5, lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):

@@ -124,18 +124,6 @@ def test_without_a_time_it_is_now(function: Function, studio: Studio, event: Any
     assert execution.status == "ended"
 
 
-@pytest.mark.parametrize("deliver", [lambda payload: payload, notification])
-@pytest.mark.parametrize("wrap", [lambda payload: payload, eventbridge])
-def test_a_notification_of_sns_is_its_message(
-    function: Function, studio: Studio, deliver: Any, wrap: Any
-) -> None:
-    """Raw or not; the message may be an event, too."""
-    execution = studio.seed(FLOW_SID)
-    command = {"flow_sid": FLOW_SID, "execution_sid": execution.sid}
-    assert function(message(deliver(wrap(command)))) == {"batchItemFailures": []}
-    assert execution.status == "ended"
-
-
 @pytest.mark.parametrize("condition", ["Success", None, "Unheard"])
 @pytest.mark.parametrize("wrap", [lambda payload: payload, message, eventbridge, notification])
 def test_only_the_record_of_a_failure_is_carried_out(

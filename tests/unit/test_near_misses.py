@@ -1,4 +1,4 @@
-"""Which addresses are close to each other, told by their fingerprints alone."""
+"""Which addresses are close to each other, by their fingerprints alone."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_kinds_of_near_misses(wanted: str, active: str, kind: str | None) -> Non
 
 
 def test_hashes_have_a_key_of_their_own() -> None:
-    """Whoever reads one process's memory cannot look up addresses in a table; no number is in it."""
+    """The memory of a process has no numbers in it, nor hashes that a table could resolve."""
     one, another = Fingerprints().of(NUMBER), Fingerprints().of(NUMBER)
     assert one.address != another.address
     assert one.last_digits != another.last_digits

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from conftest import FLOW_SID, IN_TRIGGER, EventBridge, Function, in_http, status_and_code
 
-from end_conversation.twilio import active
 from local.studio import Studio
 
 CONTACT = "+15005550006"
@@ -182,27 +181,3 @@ def test_what_ended_since_the_list_would_not_be_ended(function: Function, studio
         execution.sid in request.path and studio.executions.end(FLOW_SID, execution.sid)
     )
     assert function(command(dry_run=True))["executions"] == []
-
-
-@pytest.mark.parametrize("dry_run", [False, None])
-def test_without_dry_run_it_is_ended(function: Function, studio: Studio, *, dry_run: bool | None) -> None:
-    """Both false and null mean that."""
-    execution = studio.seed(FLOW_SID)
-    assert "dry_run" not in function(
-        {"flow_sid": FLOW_SID, "execution_sid": execution.sid, "dry_run": dry_run}
-    )
-    assert execution.status == "ended"
-
-
-def test_a_dry_run_looks_again_if_what_was_kept_has_ended(
-    function: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing of the contact is active anymore, but something is close to it."""
-    monkeypatch.setattr(active, "PAGE_SIZE", 2)
-    hit, _ = (studio.seed(FLOW_SID, contact=address) for address in (CONTACT, "whatsapp:" + CONTACT))
-    for n in range(3):
-        studio.seed(FLOW_SID, contact=f"client:{n}")
-    assert [one["sid"] for one in function(command(dry_run=True))["executions"]] == [hit.sid]
-    studio.executions.end(FLOW_SID, hit.sid)
-    result = function(command(dry_run=True))
-    assert (result["executions"], result.get("near")) == ([], ["channel"])

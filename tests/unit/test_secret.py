@@ -1,7 +1,6 @@
-"""The cache of a secret: when it reads, when it does not, and what it does when it cannot."""
+"""The cache of a secret: when it reads, when it does not, and what it does when reading fails."""
 
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from botocore.exceptions import ClientError
 from conftest import SecretsManager, eventually
 
 from end_conversation.aws import clients as aws
-from end_conversation.aws import secret as secret_module
 from end_conversation.aws.secret import STALE_USE, Secret
 from end_conversation.deadline import Deadline
 from end_conversation.errors import CredentialsUnavailable
@@ -21,25 +19,10 @@ ID = "some/secret"
 MAX_AGE = 300
 
 
-class Clock:
-    """The wall clock that the cache goes by."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(secret_module, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def secret(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: Clock) -> Secret[str]:
+def secret(
+    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: SimpleNamespace
+) -> Secret[str]:
     secrets_manager.aws.put_secret(ID, "first")
     return Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE)
 
@@ -63,7 +46,12 @@ def get(secret: Secret[str], seconds: float = 5.0) -> str:
     [(MAX_AGE - 1, "first", 1), (MAX_AGE, "second", 2), (-10, "second", 2)],
 )
 def test_a_value_is_read_again_when_it_is_old(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock, passed: float, value: str, reads: int
+    secret: Secret[str],
+    secrets_manager: SecretsManager,
+    clock: SimpleNamespace,
+    passed: float,
+    value: str,
+    reads: int,
 ) -> None:
     """Also if the clock was set back: a value from the future has no age to go by."""
     get(secret)
@@ -74,7 +62,7 @@ def test_a_value_is_read_again_when_it_is_old(
 
 
 def test_an_expired_value_stays_in_use_while_secrets_manager_fails(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
+    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
     """For half a minute before Secrets Manager is asked again; then the new value is read."""
     get(secret)
@@ -95,7 +83,7 @@ def test_an_expired_value_stays_in_use_while_secrets_manager_fails(
 
 
 def test_a_clock_that_was_set_back_prolongs_no_stale_use(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
+    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
     """An hour back would have been an hour without asking Secrets Manager."""
     get(secret)
@@ -122,25 +110,25 @@ def test_a_clock_that_was_set_back_prolongs_no_stale_use(
     ],
     ids=str,
 )
-def test_without_a_value_a_failure_is_told(
+def test_without_a_value_a_failure_is_an_error(
     secret: Secret[str], secrets_manager: SecretsManager, fault: dict[str, Any], message: str
 ) -> None:
-    """What AWS or the parser said. Half of the time that is left is all that a read gets."""
+    """The message of AWS or of the parser. Half of the time that is left is all that a read gets."""
     secrets_manager.fail(**fault)
     began = monotonic()
-    assert get(secret, 2.0) == message
-    assert monotonic() - began < 1.8
+    assert get(secret, 4.0) == message
+    assert monotonic() - began < 3.8
 
 
 def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyPatch) -> None:
-    """A refused connection is told by its kind."""
+    """The message names its kind."""
     environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
     secret = Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE)
     assert get(secret) == "Secrets Manager fails: EndpointConnectionError"
 
 
 def test_an_answer_that_nobody_can_read_is_a_failing_service(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: Clock
+    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
     """It is no answer of Secrets Manager, so it is bridged even where its answers are not."""
     bridged = Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE, 3600)
@@ -172,7 +160,7 @@ def refused_with(answer: Any) -> Any:
         (refused_with({"Error": {}}), "Secrets Manager refuses the secret: no error code"),
     ],
 )
-def test_what_a_secret_may_be(clock: Clock, get_secret_value: Any, value: str) -> None:
+def test_what_a_secret_may_be(clock: SimpleNamespace, get_secret_value: Any, value: str) -> None:
     """Text or binary; white space and a byte order mark around it are forgiven."""
     client: Any = SimpleNamespace(get_secret_value=get_secret_value)
     assert get(Secret(client, ID, parse, MAX_AGE)) == value
@@ -180,17 +168,15 @@ def test_what_a_secret_may_be(clock: Clock, get_secret_value: Any, value: str) -
 
 @pytest.mark.parametrize(
     ("fault", "outcome"),
-    [({"delay": 0.1}, "first"), ({"delay": 20.0}, "Secrets Manager does not answer in time")],
+    [({"delay": 0.5}, "first"), ({"delay": 20.0}, "Secrets Manager does not answer in time")],
 )
 def test_concurrent_callers_share_one_read(
     secret: Secret[str], secrets_manager: SecretsManager, fault: dict[str, Any], outcome: str
 ) -> None:
     """Ten records at a cold start cost one call; they do not wait for ten failures, one after the other."""
     secrets_manager.fail(**fault)
-    began = monotonic()
     with ThreadPoolExecutor(10) as threads:
-        assert set(threads.map(lambda _: get(secret, 2.0), range(10))) == {outcome}
-    assert monotonic() - began < 1.9
+        assert set(threads.map(lambda _: get(secret, 4.0), range(10))) == {outcome}
     assert len(secrets_manager.reads) == 1
 
 
@@ -199,13 +185,12 @@ def test_a_reader_that_hangs_does_not_hold_up_others(
 ) -> None:
     """Waiting for another thread's read keeps to one's own deadline."""
     secrets_manager.fail(delay=20.0)
-    other = threading.Thread(target=get, args=(secret, 2.0))
-    other.start()
-    assert eventually(lambda: secrets_manager.calls)
-    began = monotonic()
-    assert get(secret, 0.1) == "Secrets Manager does not answer in time"
-    assert monotonic() - began < 0.9
-    other.join()
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(get, secret, 20.0)
+        assert eventually(lambda: secrets_manager.calls)
+        assert get(secret, 0.1) == "Secrets Manager does not answer in time"
+        assert not other.done()
+        secrets_manager.recover()
 
 
 def renewed(secret: Secret[str], refused: str, sent_at: float) -> str | None:
@@ -219,7 +204,7 @@ def test_a_refused_value_is_read_again_once(secret: Secret[str], secrets_manager
     secrets_manager.fail(delay=0.05)
     with ThreadPoolExecutor(10) as threads:
         assert set(threads.map(lambda _: renewed(secret, refused, sent_at), range(10))) == {"second"}
-    # Who was refused late, with the old value, gets the new one from the cache.
+    # A request that was refused late, with the old value, gets the new one from the cache.
     assert renewed(secret, refused, monotonic()) == "second"
     assert len(secrets_manager.reads) == 2
 
@@ -232,12 +217,3 @@ def test_an_unchanged_value_is_not_worth_a_retry(
     assert renewed(secret, refused, sent_at) is None
     assert renewed(secret, refused, sent_at) is None
     assert len(secrets_manager.reads) == 2
-
-
-def test_a_failing_renewal_is_told(secret: Secret[str], secrets_manager: SecretsManager) -> None:
-    """Refused, and nothing else to be had."""
-    refused, sent_at = get(secret), monotonic()
-    secrets_manager.fail(code="InternalServiceError")
-    message = r"^Secrets Manager refuses the secret: InternalServiceError$"
-    with pytest.raises(CredentialsUnavailable, match=message):
-        renewed(secret, refused, sent_at)

@@ -35,11 +35,9 @@ def test_only_the_failed_are_reported(function: Function, studio: Studio) -> Non
     assert all(is_ended(studio, command) for command in good)
 
 
-def test_a_wrong_setting_loses_nothing(
-    function: Function, studio: Studio, environment: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_setting_loses_nothing(function: Function, studio: Studio) -> None:
     """A function that cannot work keeps every message in the queue, the poisonous too."""
-    environment.setenv("TWILIO_SECRET_ID", "")
+    function.setenv("TWILIO_SECRET_ID", "")
     assert failed(function(in_sqs(*commands(studio, 1), POISON))) == {"m0", "m1"}
 
 
@@ -55,10 +53,10 @@ def test_a_wrong_setting_loses_nothing(
     ],
 )
 def test_what_can_never_succeed_is_dead_lettered_at_once(
-    function: Function, environment: pytest.MonkeyPatch, dead_letters: Sqs, body: Any, code: str
+    function: Function, dead_letters: Sqs, body: Any, code: str
 ) -> None:
     """The message moves with its code, and does not come again."""
-    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
+    function.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
     event = in_sqs(body)
     assert function(event) == {"batchItemFailures": []}
     (letter,) = dead_letters.messages

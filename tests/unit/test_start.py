@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 import snapshot_restore_py
-from conftest import FLOW_SID, Function, SecretsManager, eventually
+from conftest import BUSY, FLOW_SID, Function, SecretsManager, eventually
 
 from end_conversation import app, deadline
 from end_conversation.twilio import account as account_module
@@ -18,41 +18,39 @@ def command(studio: Studio) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["on-demand", "provisioned-concurrency"])
-def test_lambda_starts_warm(
-    function: Function, studio: Studio, secrets_manager: SecretsManager, command: dict[str, str], kind: str
-) -> None:
+def test_lambda_starts_warm(function: Function, studio: Studio, command: dict[str, str], kind: str) -> None:
     """The credentials are read and Twilio is connected to; the first request needs no more of either."""
     app._start(kind)
     assert eventually(lambda: studio.connections == 1)
-    assert len(secrets_manager.reads) == 1
+    assert len(function.secrets_manager.reads) == 1
     # Without credentials: it only opens the connection.
     assert [(request.method, request.path, request.user) for request in studio.requests] == [
         ("HEAD", "/", None)
     ]
     studio.requests.clear()
     function(command)
-    assert (studio.connections, len(secrets_manager.reads)) == (1, 1)
+    assert (studio.connections, len(function.secrets_manager.reads)) == (1, 1)
 
 
 def test_elsewhere_nothing_happens(
     environment: pytest.MonkeyPatch, studio: Studio, secrets_manager: SecretsManager
 ) -> None:
-    """Whoever imports the handler connects to nothing by that."""
+    """Importing the handler connects to nothing."""
     app._start(None)
     assert (studio.connections, secrets_manager.reads) == (0, [])
 
 
 @pytest.mark.parametrize("who", ["secrets manager", "twilio"])
 def test_a_failing_start_is_survived(
-    function: Function, studio: Studio, secrets_manager: SecretsManager, command: dict[str, str], who: str
+    function: Function, studio: Studio, command: dict[str, str], who: str
 ) -> None:
     """Nothing to be read, or nowhere to connect to: the first request tries again."""
     if who == "twilio":
         studio.fail(broken="reset")
     else:
-        secrets_manager.fail(code="InternalServiceError")
+        function.secrets_manager.fail(code="InternalServiceError")
     app._start("on-demand")
-    secrets_manager.recover()
+    function.secrets_manager.recover()
     assert function(command)["executions"]
 
 
@@ -69,25 +67,19 @@ def test_a_hanging_start_is_bounded(environment: pytest.MonkeyPatch, secrets_man
     secrets_manager.fail(delay=20)
     began = monotonic()
     app._start("on-demand")
-    assert monotonic() - began < deadline.WARM_UP_LIMIT + 0.5
+    assert monotonic() - began < deadline.WARM_UP_LIMIT + BUSY
 
 
-def test_a_snapshot_holds_nothing_stale(
-    function: Function,
-    studio: Studio,
-    secrets_manager: SecretsManager,
-    command: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_snapshot_holds_nothing_stale(function: Function, studio: Studio, command: dict[str, str]) -> None:
     """Neither credentials nor connections go into it; a restored process makes its own."""
     hooks = []
-    monkeypatch.setattr(snapshot_restore_py, "register_after_restore", hooks.append)
+    function.patch(snapshot_restore_py, "register_after_restore", hooks.append)
     app._start("snap-start")
-    assert (studio.connections, secrets_manager.reads) == (0, [])
+    assert (studio.connections, function.secrets_manager.reads) == (0, [])
     (after_restore,) = hooks
     after_restore()
     assert eventually(lambda: studio.connections == 1)
-    assert len(secrets_manager.reads) == 1
+    assert len(function.secrets_manager.reads) == 1
     function(command)
     assert studio.connections == 1
 

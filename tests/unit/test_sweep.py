@@ -1,14 +1,12 @@
 """The sweep: what is stuck, what is ended of it, and what is left for the next run."""
 
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any
 
 import pytest
 from conftest import FLOW_SID, Context, Function
 
 from end_conversation import stuck
-from end_conversation import sweep as sweep_module
 from end_conversation.errors import (
     ConfigurationError,
     CredentialsRejected,
@@ -16,20 +14,11 @@ from end_conversation.errors import (
     FlowNotAllowed,
     InvalidRequest,
 )
-from end_conversation.twilio import account as account_module
 from end_conversation.twilio import active as active_module
-from end_conversation.twilio import studio as studio_module
 from local.studio import Studio
 
 OTHER_FLOW_SID = "FW" + "2" * 32
 CONTACT = "+15005550006"
-
-
-@pytest.fixture
-def sweep(function: Function) -> Function:
-    """The sweep's handler instead of the function's."""
-    function.handler = sweep_module.handler
-    return function
 
 
 def seed(studio: Studio, number: int, hours: float = 25, flow_sid: str = FLOW_SID) -> set[str]:
@@ -71,25 +60,21 @@ def test_the_age_is_the_inputs(sweep: Function, studio: Studio) -> None:
     assert [one["ended"] for one in result["flows"]] == [3]
 
 
+DEFAULT_PAYLOAD = {"detail-type": "Scheduled Event", "resources": []}
+
+
 @pytest.mark.parametrize(
     "event",
     [
         {},
-        {"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": "{}", "resources": []},
-        {
-            "source": "aws.events",
-            "detail-type": "Scheduled Event",
-            "detail": {},
-            "time": "1970-01-01T00:00:00Z",
-        },
+        DEFAULT_PAYLOAD | {"source": "aws.scheduler", "detail": "{}"},
+        DEFAULT_PAYLOAD | {"source": "aws.events", "detail": {}, "time": "1970-01-01T00:00:00Z"},
     ],
 )
-def test_the_environment_serves_without_input(
-    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch, event: dict[str, Any]
-) -> None:
-    """Of our own schedule, or of one without an input: then EventBridge sends a payload of its own."""
-    environment.setenv("SWEEP_FLOW_SIDS", f"{FLOW_SID}, {OTHER_FLOW_SID}")
-    environment.setenv("SWEEP_OLDER_THAN_MINUTES", "30")
+def test_the_environment_serves_without_input(sweep: Function, studio: Studio, event: dict[str, Any]) -> None:
+    """Also on a schedule without an input: then EventBridge and its Scheduler send payloads of their own."""
+    sweep.setenv("SWEEP_FLOW_SIDS", f"{FLOW_SID}, {OTHER_FLOW_SID}")
+    sweep.setenv("SWEEP_OLDER_THAN_MINUTES", "30")
     seed(studio, 2, hours=1), seed(studio, 3, hours=1, flow_sid=OTHER_FLOW_SID)
     result = sweep(event)
     assert (flow(result)["ended"], flow(result, OTHER_FLOW_SID)["ended"]) == (2, 3)
@@ -118,7 +103,7 @@ def test_a_dry_run_only_counts_and_lists_the_oldest(sweep: Function, studio: Stu
 
 @pytest.mark.parametrize(("limit", "ended"), [(6, 6), (8, 8), (2.0, 2)])
 def test_a_limit_is_for_the_whole_run(sweep: Function, studio: Studio, limit: float, ended: int) -> None:
-    """In all Flows together, and what it leaves out is said; to JSON Schema 2.0 is an integer."""
+    """For all Flows together; the result says if it left some out. To JSON Schema 2.0 is an integer."""
     seed(studio, 4), seed(studio, 4, flow_sid=OTHER_FLOW_SID)
     result = sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID], "limit": limit})
     assert sum(one["ended"] for one in result["flows"]) == ended
@@ -167,7 +152,7 @@ def test_the_oldest_are_ended_first(sweep: Function, studio: Studio) -> None:
     ],
 )
 def test_bad_input_touches_nothing(sweep: Function, studio: Studio, event: Any, message: str) -> None:
-    """It is refused with the field's name and what is wrong with it, before Twilio is asked for anything."""
+    """The error names the field and what is wrong with it, before any request to Twilio."""
     seed(studio, 2)
     with pytest.raises(InvalidRequest) as refusal:
         sweep(event)
@@ -188,22 +173,20 @@ def test_bad_input_touches_nothing(sweep: Function, studio: Studio, event: Any, 
         ),
     ],
 )
-def test_a_senseless_environment_is_a_wrong_setting(
-    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch, environ: dict[str, str], named: str
+def test_an_invalid_environment_is_a_wrong_setting(
+    sweep: Function, studio: Studio, environ: dict[str, str], named: str
 ) -> None:
-    """Half a list of Flows is not swept in silence; every wrong variable is named at once."""
+    """Nothing is swept, not even the valid part of a list; the error names every wrong variable."""
     for name, value in environ.items():
-        environment.setenv(name, value)
+        sweep.setenv(name, value)
     with pytest.raises(ConfigurationError, match=rf"^{named} is invalid$"):
         sweep(EVENT)
     assert not studio.requests
 
 
-def test_the_list_of_allowed_flows_holds(
-    sweep: Function, studio: Studio, environment: pytest.MonkeyPatch
-) -> None:
+def test_the_list_of_allowed_flows_holds(sweep: Function, studio: Studio) -> None:
     """As for commands; one Flow that is not allowed stops everything before anything is done."""
-    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
+    sweep.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
     seed(studio, 2)
     with pytest.raises(FlowNotAllowed):
         sweep({"flow_sids": [FLOW_SID, OTHER_FLOW_SID]})
@@ -224,9 +207,7 @@ def test_a_flow_that_cannot_be_listed_does_not_hold_up_the_others(sweep: Functio
 
 
 @pytest.mark.parametrize("where", ["listing", "ending"])
-def test_a_defect_is_reported_like_one_in_the_function(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_a_defect_is_reported_like_one_in_the_function(sweep: Function, studio: Studio, where: str) -> None:
     """It costs one Flow or one Execution; the log has the code that the alarm's metric filter counts.
 
     Its text, which may hold anything, stays out of the log.
@@ -239,7 +220,7 @@ def test_a_defect_is_reported_like_one_in_the_function(
     def once(*args: Any) -> Any:
         return {}[CONTACT] if next(broken, False) else whole(*args)
 
-    monkeypatch.setattr(stuck, name, once)
+    sweep.patch(stuck, name, once)
     result = sweep({"flow_sids": [OTHER_FLOW_SID, FLOW_SID]})
     assert result["complete"] is False
     assert flow(result, OTHER_FLOW_SID).get("error") == ("internal_error" if where == "listing" else None)
@@ -258,7 +239,7 @@ def test_a_defect_is_reported_like_one_in_the_function(
 def test_if_no_flow_can_be_listed_it_raises(
     sweep: Function, studio: Studio, statuses: tuple[int, int]
 ) -> None:
-    """The failure that no later run will do without, counted once: Lambda's own error metric alarms."""
+    """The failure that every later run will meet, counted once: Lambda's own error metric alarms."""
     for status in statuses:
         studio.fail(status=status)
     with pytest.raises(ExecutionNotFound):
@@ -270,12 +251,12 @@ def test_if_no_flow_can_be_listed_it_raises(
 @pytest.mark.parametrize(
     ("fault", "code"), [({"status": 500}, "twilio_error"), ({"broken": "hang"}, "twilio_timeout")]
 )
+@pytest.mark.usefixtures("one_try")
 def test_what_was_found_of_a_broken_list_is_ended(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any], code: str
+    sweep: Function, studio: Studio, fault: dict[str, Any], code: str
 ) -> None:
     """A Flow too large for its list makes progress with every run: listing gets half of the time."""
-    monkeypatch.setattr(active_module, "PAGE_SIZE", 2)
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
+    sweep.patch(active_module, "PAGE_SIZE", 2)
     seed(studio, 6)
     studio.fail(method="GET", delay=0.001)
     studio.fail(method="GET", **fault)
@@ -284,6 +265,7 @@ def test_what_was_found_of_a_broken_list_is_ended(
     assert flow(result)["ended"] == 6 - len(active(studio)) >= 2
 
 
+@pytest.mark.usefixtures("one_try")
 @pytest.mark.parametrize(
     ("fault", "ended", "failed", "metrics"),
     [
@@ -296,17 +278,9 @@ def test_what_was_found_of_a_broken_list_is_ended(
     ],
 )
 def test_one_failure_leaves_the_rest(
-    sweep: Function,
-    studio: Studio,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: dict[str, Any],
-    ended: int,
-    failed: int,
-    metrics: dict[str, int],
+    sweep: Function, studio: Studio, fault: dict[str, Any], ended: int, failed: int, metrics: dict[str, int]
 ) -> None:
     """It is counted, and logged with its SID."""
-    monkeypatch.setattr(account_module, "MAX_ATTEMPTS", 1)
-    monkeypatch.setattr(studio_module, "MAX_ATTEMPTS", 1)
     seed(studio, 3)
     studio.fail(method="POST", **fault)
     result = sweep(EVENT)
@@ -320,13 +294,10 @@ def test_one_failure_leaves_the_rest(
         assert flow(sweep(EVENT))["ended"] == failed
 
 
-def test_concurrency_is_bounded_and_throttling_outlasted(
-    sweep: Function, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrency_is_bounded_and_throttling_outlasted(sweep: Function, studio: Studio) -> None:
     """Many at once, and never more than that; with 30% of 429s everything is ended all the same."""
-    monkeypatch.setattr(account_module, "BACKOFF", 0.01)
     seed(studio, 200)
-    studio.fail(delay=0.02, times=100)
+    studio.fail(delay=0.1, times=100)
     studio.fail(status=429, share=0.3, times=None)
     result = sweep(EVENT, seconds=60)
     assert (result["complete"], flow(result)["ended"], flow(result)["failed"]) == (True, 200, 0)
@@ -348,9 +319,7 @@ def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio:
     """Cut off by its deadline it says so, has done nothing by halves, and a second run finishes."""
     seed(studio, 300)
     studio.fail(method="POST", delay=0.2, times=None)
-    began = monotonic()
     first = sweep(EVENT, seconds=3)
-    assert monotonic() - began < 3
     assert first["complete"] is False
     assert 0 < flow(first)["ended"] < 300
     assert flow(first)["failed"] == 0
@@ -362,16 +331,14 @@ def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio:
 
 
 def test_it_is_done_before_lambda_is(sweep: Function, studio: Studio) -> None:
-    """Twilio hangs when there is still time to begin, and the failure is told all the same."""
+    """Twilio hangs when there is still time to begin, and the failure is reported all the same."""
     seed(studio, 1)
     studio.fail(method="POST", broken="hang", times=None)
-    began = monotonic()
     assert flow(sweep(EVENT, seconds=1.6))["failed"] == 1
-    assert monotonic() - began < 1.6
 
 
 def test_every_ended_execution_is_logged(sweep: Function, studio: Studio) -> None:
-    """Whoever asks who ended an Execution finds out."""
+    """The log tells which run ended an Execution."""
     sids = seed(studio, 3)
     sweep(EVENT)
     ended = {line["execution_sid"] for line in sweep.logs if line["message"] == "execution_ended"}
