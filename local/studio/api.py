@@ -1,4 +1,4 @@
-"""Twilio Studio's REST API v2 as far as it is about Executions: a request in, an answer out."""
+"""Twilio Studio's REST API v2, as far as it lists, fetches and ends Executions: requests in, answers out."""
 
 import http.client
 import json
@@ -8,15 +8,7 @@ from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import urlencode
 
-from local.studio.executions import (
-    AlreadyActiveError,
-    AlreadyEndedError,
-    Execution,
-    Executions,
-    NotFoundError,
-    Paging,
-    Status,
-)
+from local.studio.executions import AlreadyEndedError, Executions, NotFoundError, Paging, Status
 
 _EXECUTIONS = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(?:/(FN[0-9a-fA-F]{32}))?")
 _PAGE_TOKEN = re.compile(r"P[AB]([0-9a-f]{32})")
@@ -65,7 +57,7 @@ def respond(executions: Executions, request: Request, base_url: str, paging: Pag
     """Carry out a request whose credentials are valid. An account does not see the Flows of others.
 
     Args:
-        executions: Those that there are; creating, ending and deleting change them.
+        executions: Those that there are; ending changes them.
         request: The request.
         base_url: Where the client reaches the API, for the URLs in the answer.
         paging: How lists are continued.
@@ -78,8 +70,6 @@ def respond(executions: Executions, request: Request, base_url: str, paging: Pag
         return problem(404, f"The requested resource {request.path} was not found")
     except AlreadyEndedError as error:
         return problem(409, f"Execution {error} is already ended")
-    except AlreadyActiveError:
-        return problem(409, "An Execution is already active for this contact")
 
 
 def document(status: int, content: object) -> Answer:
@@ -117,37 +107,14 @@ def _operate(executions: Executions, request: Request, base_url: str, paging: Pa
     match request.method, sid:
         case "GET", None:
             return _list(executions, request, flow_sid, base_url, paging)
-        case "POST", None:
-            return Answer(201, _create(executions, request, flow_sid).to_json(base_url))
-        case "GET", _:
+        case "GET", str():
             return Answer(200, executions.get(flow_sid, sid).to_json(base_url))
-        case "POST", _:
+        case "POST", str():
             executions.get(flow_sid, sid)
             if request.form.get("Status") != "ended":
                 raise _RefusedError(400, "Status must be 'ended'")
             return Answer(200, executions.end(flow_sid, sid).to_json(base_url))
-        case "DELETE", _ if sid:
-            executions.delete(flow_sid, sid)
-            return Answer(204)
     return problem(405)
-
-
-def _create(executions: Executions, request: Request, flow_sid: str) -> Execution:
-    for name in ("To", "From"):
-        if not request.form.get(name):
-            raise _RefusedError(400, f"Missing required parameter {name} in the post body")
-    try:
-        parameters = json.loads(request.form.get("Parameters") or "{}")
-    except ValueError:
-        raise _RefusedError(400, "Parameters must be JSON") from None
-    return executions.add(
-        flow_sid,
-        contact=request.form["To"],
-        address=request.form["From"],
-        context={"flow": {"flow_sid": flow_sid, "data": parameters}},
-        initiated_by=request.request_id,
-        alone=True,
-    )
 
 
 def _list(executions: Executions, request: Request, flow_sid: str, base_url: str, paging: Paging) -> Answer:

@@ -41,10 +41,6 @@ class AlreadyEndedError(ValueError):
     """The Execution has already ended."""
 
 
-class AlreadyActiveError(ValueError):
-    """The contact already has an active Execution in the Flow."""
-
-
 @dataclass(slots=True, eq=False)
 class Execution:
     """One contact's run through a Flow. Dates are in UTC and whole seconds, as in Twilio's API."""
@@ -53,12 +49,10 @@ class Execution:
     account_sid: str
     flow_sid: str
     contact: str
-    address: str
     status: Status
     date_created: datetime
     date_updated: datetime | None
     context: dict[str, Any] = field(repr=False)
-    initiated_by: str
     number: int
     """The place in the order of creation, for Executions of the same second."""
     _rendered: tuple[str, bytes] | None = field(default=None, init=False, repr=False)
@@ -77,7 +71,7 @@ class Execution:
             "status": self.status,
             "date_created": _iso(self.date_created),
             "date_updated": _iso(self.date_updated),
-            "initiated_by": self.initiated_by,
+            "initiated_by": f"SM{self.sid[2:]}",
             "url": url,
             "links": {"steps": f"{url}/Steps", "execution_context": f"{url}/Context"},
         }
@@ -151,12 +145,9 @@ class Executions:
         *,
         account_sid: str = ACCOUNT_SID,
         contact: str = "+15005550006",
-        address: str = "+15005550001",
         status: Status = "active",
         date_created: datetime | None = None,
         context: dict[str, Any] | None = None,
-        initiated_by: str | None = None,
-        alone: bool = False,
     ) -> Execution:
         """Add an Execution, and its Flow if there is none.
 
@@ -164,17 +155,12 @@ class Executions:
             flow_sid: The Flow.
             sid: The Execution's SID; by default a new one.
             account_sid: The account of the Flow, if the Flow is new.
-            contact: The contact's channel address (``To`` on creation).
-            address: The Flow's own channel address (``From`` on creation).
+            contact: The contact's channel address.
             status: ``active`` or ``ended``.
             date_created: Any instant with a zone; by default now.
             context: The Flow's state in this run.
-            initiated_by: What triggered it; by default a Message SID.
-            alone: Whether to refuse it while the contact has an active one on the same address, as Twilio's
-                API does.
 
         Raises:
-            AlreadyActiveError: See ``alone``.
             ValueError: The SID is invalid or taken.
         """
         if sid is None:
@@ -187,21 +173,15 @@ class Executions:
             if sid in self._by_sid:
                 raise ValueError(f"{sid} is taken")
             flow = self._flows[flow_sid]
-            if alone and any(
-                (other.contact, other.address) == (contact, address) for *_, other in flow.entries["active"]
-            ):
-                raise AlreadyActiveError(contact)
             execution = Execution(
                 sid=sid,
                 account_sid=flow.account_sid,
                 flow_sid=flow_sid,
                 contact=contact,
-                address=address,
                 status=status,
                 date_created=created,
                 date_updated=created if status == "ended" else None,
                 context=context or {},
-                initiated_by=initiated_by or f"SM{sid[2:]}",
                 number=next(self._numbers),
             )
             self._by_sid[sid] = execution

@@ -21,9 +21,8 @@ def event(
     body: bytes = b"{}",
     headers: Iterable[tuple[str, str]] = (JSON,),
     target: str = "/conversations/end",
-    method: str = "POST",
 ) -> dict[str, Any]:
-    made = event_of(method, target, headers, body, "127.0.0.1")
+    made = event_of("POST", target, headers, body, "127.0.0.1")
     assert made
     return made
 
@@ -49,7 +48,7 @@ def test_shape(sample: str, route: str, target: str) -> None:
     assert shape(made | {"headers": None}) == shape(real | {"headers": None})
     assert made["routeKey"] == made["requestContext"]["routeKey"] == f"POST {route}"
     assert (made["rawPath"], made.get("pathParameters")) == (target, real.get("pathParameters"))
-    assert abs(made["requestContext"]["timeEpoch"] / 1000 - time.time()) < 5
+    assert abs(made["requestContext"]["timeEpoch"] / 1000 - time.time()) < 60
 
 
 def test_headers() -> None:

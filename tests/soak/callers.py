@@ -65,7 +65,7 @@ class Callers:
             for case in chunk:
                 self._record.sent(case.tag)
                 if case.way == "invoke":
-                    self._invocations.waiting.put(case)
+                    self._invocations.send(case)
                 elif case.way in {"http", "source"}:
                     self._call(case)
             self._put_events([case for case in chunk if case.way == "rule"])

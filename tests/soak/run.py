@@ -91,23 +91,22 @@ def soak(
             for worker in workers:
                 worker.record, worker.draw = record, draw
                 work.enter_context(polling(ready, worker, lambda _: None))
-            with invocations.running():
-                for number, phase in enumerate(phases):
-                    with schedule.trouble(phase):
-                        seconds = phase.seconds(pace)
-                        over = time.monotonic() + seconds
-                        first, last = (commands * each // len(phases) for each in (number, number + 1))
-                        callers.send(workload.cases[first:last], seconds)
-                        time.sleep(max(0.0, over - time.monotonic()))
-                        # On a slow machine it may take a while until something goes wrong.
-                        while not record.happened[phase.evidence] and time.monotonic() < over + EFFECT:
-                            time.sleep(POLL)
-                    say(phase.name)
-                    _collect(ready, record)
-                    while _waiting(ready) > BACKLOG:
+            for number, phase in enumerate(phases):
+                with schedule.trouble(phase):
+                    seconds = phase.seconds(pace)
+                    over = time.monotonic() + seconds
+                    first, last = (commands * each // len(phases) for each in (number, number + 1))
+                    callers.send(workload.cases[first:last], seconds)
+                    time.sleep(max(0.0, over - time.monotonic()))
+                    # On a slow machine it may take a while until something goes wrong.
+                    while not record.happened[phase.evidence] and time.monotonic() < over + EFFECT:
                         time.sleep(POLL)
-                callers.finish(pace.patience)
-            invocations.redrive(pace.patience)
+                say(phase.name)
+                _collect(ready, record)
+                while _waiting(ready) > BACKLOG:
+                    time.sleep(POLL)
+            callers.finish(pace.patience)
+            invocations.finish(pace.patience)
             give_up = time.monotonic() + pace.patience
             while (left := _waiting(ready)) and time.monotonic() < give_up:
                 time.sleep(POLL)

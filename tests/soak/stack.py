@@ -6,15 +6,13 @@ import json
 import os
 import random
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # it brings none
@@ -164,50 +162,40 @@ class Worker(Sandbox):
 
 
 class AsyncInvocations:
-    """Asynchronous invocations: Lambda retries with the same payload; then an operator does, by hand.
+    """Asynchronous invocations, one at a time: Lambda retries with the same payload.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
     """
 
     def __init__(self, sandbox: Sandbox, record: Record, pace: Pace) -> None:
-        self.waiting: Queue[Case | None] = Queue()
         self._sandbox, self._record, self._pause = sandbox, record, pace.visibility / 10
-        self._failed: list[tuple[Case, Any]] = []
+        self._thread = ThreadPoolExecutor(1)
+        self._sent: list[tuple[Case, Future[Any]]] = []
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Work on those that are waiting; at the end, all have been tried."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.waiting.put(None)
-            thread.join()
+    def send(self, case: Case) -> None:
+        self._sent.append((case, self._thread.submit(self._invoke, case)))
 
-    def redrive(self, seconds: float) -> None:
-        """Invoke the function with the records of what failed, when all is well again."""
+    def finish(self, seconds: float) -> None:
+        """As an operator does when all is well again: invoke the function with the records of what failed."""
+        failed = [(case, record) for case, sent in self._sent if (record := sent.result())]
         give_up = time.monotonic() + seconds
-        for case, failure_record in self._failed:
+        for case, record in failed:
             self._record.count("failure records redriven")
-            while not self._is_done(case, failure_record) and time.monotonic() < give_up:
+            while not self._is_done(case, record) and time.monotonic() < give_up:
                 time.sleep(self._pause)
 
-    def _run(self) -> None:
+    def _invoke(self, case: Case) -> dict[str, Any] | None:
+        """Returns Lambda's record of the failure."""
         function = template()["Resources"]["EndConversationFunction"]["Properties"]
-        while (case := self.waiting.get()) is not None:
-            now = datetime.now(UTC).isoformat()
-            event = {"detail-type": "EndConversation", "time": now, "detail": case.command}
-            for attempt in range(1 + function["EventInvokeConfig"]["MaximumRetryAttempts"]):
-                if attempt:
-                    self._record.count("asynchronous invocations retried")
-                    time.sleep(self._pause)
-                if self._is_done(case, event):
-                    break
-            else:
-                context = {"functionArn": "arn:aws:lambda:...", "condition": "RetriesExhausted"}
-                failed = {"timestamp": datetime.now(UTC).isoformat(), "requestContext": context}
-                self._failed.append((case, failed | {"requestPayload": event}))
+        event = {"detail-type": "EndConversation", "time": _now(), "detail": case.command}
+        for attempt in range(1 + function["EventInvokeConfig"]["MaximumRetryAttempts"]):
+            if attempt:
+                self._record.count("asynchronous invocations retried")
+                time.sleep(self._pause)
+            if self._is_done(case, event):
+                return None
+        context = {"functionArn": "arn:aws:lambda:...", "condition": "RetriesExhausted"}
+        return {"timestamp": _now(), "requestContext": context, "requestPayload": event}
 
     def _is_done(self, case: Case, event: Any) -> bool:
         outcome = self._sandbox.invoke(event)
@@ -215,3 +203,7 @@ class AsyncInvocations:
         if outcome.error is None:
             self._record.done([case.text])
         return outcome.error is None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
