@@ -384,6 +384,12 @@ def test_a_rejection_takes_as_long_as_any_other(
     assert sum(BODY in content for content in hashed) >= 2
 
 
+def test_a_form_may_have_a_thousand_fields() -> None:
+    """Twilio's signature needs all of them sorted, so their number is limited before it is verified."""
+    for fields, expected in ((1000, "signature_unknown"), (1001, "body_unreadable")):
+        assert cause(TWILIO, twilio_request("x", b"&".join([b"a=1"] * fields))) == expected
+
+
 def test_comparing_does_not_stop_at_the_first_match(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time does not tell which of the keys is in use."""
     compared = []

@@ -115,6 +115,7 @@ INVALID: list[tuple[object, str]] = [
     ({}, "keys is required; command is required"),
     ({"preset": "zendesk"}, "keys is required"),
     ({"preset": "zendesk", "keys": [KEY]}, "command.flow_sid is required"),
+    ({"preset": "zendesk", "keys": [KEY], "command": 7}, "command must be an object"),
     (TOKEN | {"keys": []}, "keys must contain at least 1 items"),
     (TOKEN | {"keys": KEY}, "keys must be an array"),
     (TOKEN | {"keys": [KEY, CANARY[:15]]}, "keys.1 must be longer than or equal to 16 characters"),
@@ -263,11 +264,17 @@ def test_each_finds_the_events() -> None:
     assert len(payloads({"each": "@"}, [{}] * MAX_EVENTS)) == MAX_EVENTS
 
 
-@pytest.mark.parametrize("found", [None, {}, "x", 1, [{}] * (MAX_EVENTS + 1)])
-def test_each_must_be_a_list_of_at_most_a_hundred(found: object) -> None:
+@pytest.mark.parametrize(
+    ("each", "complaint"),
+    [
+        *((f"it[{index}]", "must be a list of at most 100 events") for index in range(5)),
+        ("abs(it)", "cannot be evaluated: abs takes no array"),
+    ],
+)
+def test_each_must_find_at_most_a_hundred_events(each: str, complaint: str) -> None:
     """The message names the part of the declaration that the body does not fit."""
-    with pytest.raises(InvalidRequest, match=r"^each must be a list of at most 100 events$"):
-        payloads({"each": "it"}, {"it": found})
+    with pytest.raises(InvalidRequest, match=f"^each {complaint}$"):
+        payloads({"each": each}, {"it": [None, {}, "x", 1, [{}] * (MAX_EVENTS + 1)]})
 
 
 @pytest.mark.parametrize(

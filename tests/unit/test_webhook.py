@@ -244,16 +244,27 @@ def test_forged_requests_cause_one_read_a_minute(
     assert ask(function, http(body, headers_of(body, at=clock.now)))[0] == 200
 
 
-def test_a_failed_read_is_logged(function: Function, secrets_manager: SecretsManager, body: bytes) -> None:
-    """The response is still about the signature."""
+@pytest.mark.parametrize(
+    ("error", "status", "messages"),
+    [
+        ("InternalServiceError", 401, ["signing_keys_not_renewed", "conversation_not_ended"]),
+        ("AccessDeniedException", 503, ["conversation_not_ended"]),
+    ],
+)
+def test_a_failed_read_before_a_rejection_is_logged(
+    function: Function,
+    secrets_manager: SecretsManager,
+    body: bytes,
+    error: str,
+    status: int,
+    messages: list[str],
+) -> None:
+    """If the cached keys stay in use, the response is about the signature."""
     assert ask(function, http(body, headers_of(body)))[0] == 200
-    secrets_manager.fail(code="InternalServiceError")
-    assert ask(function, http(body, headers_of(body, FOREIGN_KEY)))[0] == 401
-    assert [line["message"] for line in function.logs] == [
-        "signing_keys_not_renewed",
-        "conversation_not_ended",
-    ]
-    assert "InternalServiceError" in function.logs[0]["detail"]
+    secrets_manager.fail(code=error)
+    assert ask(function, http(body, headers_of(body, FOREIGN_KEY)))[0] == status
+    assert [line["message"] for line in function.logs] == messages
+    assert error in function.logs[0]["detail"]
 
 
 @pytest.mark.parametrize(
