@@ -33,41 +33,29 @@ from local import signing
 OWN_ROUTE = "conversation-ended"
 KEY, FOREIGN_KEY = "one of the keys of a source", "one of somebody else's keys"
 STANDARD_KEYS = {KEY: signing.KEY, FOREIGN_KEY: "whsec_" + base64.b64encode(FOREIGN_KEY.encode()).decode()}
-_DECLARED: dict[str, Any] = {
-    "keys": [KEY],
-    "when": "status != 'open'",
-    "command": {field: field for field in SCHEMA["properties"]},
+HMAC = {
+    "type": "hmac",
+    "header": "X-Signature",
+    "encoding": "base64",
+    "format": "t={timestamp},v0={signature}",
+    "signed": "{method}{url}{header:X-Id}{body}{timestamp}",
+    "timestamp_format": "rfc3339",
 }
-_HMAC = {"type": "hmac", "header": "X-Signature", "encoding": "base64", "prefix": "v0="}
+
+
+def _source(verify: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    command = {field: field for field in SCHEMA["properties"]}
+    return {"verify": verify, "keys": [KEY], "when": "status != 'open'", "command": command} | fields
+
+
 SOURCES: dict[str, dict[str, Any]] = {
-    "standard": _DECLARED | {"keys": [signing.KEY], "respond": "sync"},
-    "hmac": _DECLARED
-    | {
-        "verify": _HMAC
-        | {
-            "signed": "{method}{url}{body}{timestamp}",
-            "timestamp_header": "X-Time",
-            "timestamp_format": "rfc3339",
-        }
-    },
-    "combined": _DECLARED
-    | {
-        "keys": [KEY.encode().hex()],
-        "verify": {
-            "type": "hmac",
-            "header": "X-Signature",
-            "format": "t={timestamp},v1={signature}",
-            "key_encoding": "hex",
-            "signed": "{timestamp}.{header:X-Id}.{body}",
-            "timestamp_format": "unix-ms",
-        },
-    },
-    "token": _DECLARED | {"verify": {"type": "token"}, "each": "events", "challenge": {"body": "challenge"}},
-    "basic": _DECLARED
-    | {"verify": {"type": "basic"}, "keys": [f"user:{KEY}"], "each": "events", "respond": "sync"},
-    "twilio": _DECLARED | {"verify": {"type": "twilio"}, "dry_run": True},
+    "standard": _source({"type": "standard"}, keys=[signing.KEY], respond="sync"),
+    "hmac": _source(HMAC),
+    "token": _source({"type": "token"}, each="events", challenge={"body": "challenge"}),
+    "basic": _source({"type": "basic"}, keys=[f"user:{KEY}"], each="events", respond="sync"),
+    "twilio": _source({"type": "twilio"}, dry_run=True),
 }
-"""A source for each kind of proof; two take several events at once, one is in shadow mode."""
+"""A source for each type of proof; two take several events at once, one is in shadow mode."""
 
 CHALLENGE = {"challenge": "repeat this"}
 
@@ -76,12 +64,12 @@ class Webhook(NamedTuple):
     """A webhook, and what is wrong with it.
 
     Attributes:
-        source: whose it is; OWN_ROUTE is ours.
+        source: its name; OWN_ROUTE is ours.
         body: as it is sent.
-        is_form: whether it is declared to be a form.
+        is_form: whether its content type is that of a form.
         age: seconds since it was signed.
         sent_at: when the gateway received it, in milliseconds.
-        wrong: why it proves nothing; empty if it is genuine.
+        wrong: why its proof is invalid; empty if it is genuine.
     """
 
     source: str
@@ -93,7 +81,7 @@ class Webhook(NamedTuple):
 
     @property
     def content(self) -> Json:
-        """What the body holds; INVALID if it holds nothing."""
+        """What the body means; INVALID if it cannot be read."""
         if not self.is_form:
             return decoded(self.body.removeprefix(codecs.BOM_UTF8) if self.source != OWN_ROUTE else self.body)
         fields = parse_qs(self.body.decode(), keep_blank_values=True)
@@ -101,9 +89,11 @@ class Webhook(NamedTuple):
 
     @property
     def payloads(self) -> dict[int, Json] | None:
-        """The commands of its events by their places, without those to ignore; None if it holds no events."""
-        if self.content is INVALID or self.source == OWN_ROUTE:
-            return None if self.content is INVALID else {0: self.content}
+        """The commands of its events by their places, without ignored ones; None if it has no events."""
+        if self.content is INVALID:
+            return None
+        if self.source == OWN_ROUTE:
+            return {0: self.content}
         declared, events = SOURCES[self.source], [self.content]
         if "each" in declared:
             events = self.content.get("events") if isinstance(self.content, dict) else None
@@ -146,7 +136,7 @@ class Webhook(NamedTuple):
         }
 
     def _proof(self, url: str) -> dict[str, str]:
-        """The headers that prove the source, made by other means than the function's."""
+        """The sender's headers, not computed by the function's own code."""
         key = FOREIGN_KEY if self.wrong == "key" else KEY
         at = time.time() - (400 if self.wrong == "old" else self.age)
         match self.source:
@@ -155,11 +145,8 @@ class Webhook(NamedTuple):
                 return headers | {"webhook-signature": f"v1, v2,AAAA é {headers['webhook-signature']}"}
             case "hmac":
                 timestamp = datetime.fromtimestamp(at, UTC).isoformat()
-                content = f"POST{url}".encode() + self.body + timestamp.encode()
-                return {"x-time": timestamp, "x-signature": f"v0={_digest(key, content)}"}
-            case "combined":
-                digest = hmac.digest(key.encode(), f"{at * 1000:.0f}.id-1.".encode() + self.body, "sha256")
-                return {"x-id": "id-1", "x-signature": f"t={at * 1000:.0f},v1={digest.hex()}"}
+                signature = _digest(key, f"POST{url}id-1".encode() + self.body + timestamp.encode())
+                return {"x-id": "id-1", "x-signature": f"t={timestamp},v0={signature}"}
             case "basic":
                 return {"Authorization": f"Basic {base64.b64encode(f'user:{key}'.encode()).decode()}"}
             case "twilio":
@@ -195,12 +182,12 @@ def _webhooks(draw: st.DrawFn) -> Webhook:
     else:
         bodies: Any = _events
         if "each" in SOURCES.get(source, ()):
-            several = st.fixed_dictionaries({"events": st.lists(_events, max_size=3)})
-            bodies = several | st.just({"events": [{}] * 101}) | st.just(CHALLENGE) | anything
+            several = st.lists(_events, max_size=3) | st.just([{}] * 101)
+            bodies = st.fixed_dictionaries({"events": several}) | st.just(CHALLENGE) | anything
         body = draw(mostly(bodies.map(json.dumps), json_texts(bodies))).encode(errors="surrogatepass")
         body = draw(st.sampled_from([b"", b"", codecs.BOM_UTF8])) + body
     wrong = ["missing", "longer", "key"] + (["source", "name"] if source != OWN_ROUTE else [])
-    if source in {OWN_ROUTE, "standard", "hmac", "combined"}:
+    if source in {OWN_ROUTE, "standard", "hmac"}:
         wrong += ["old", "body"]
     is_genuine = draw(st.integers(0, 3))
     age, sent_at = draw(st.integers(-280, 280)), draw(milliseconds)
@@ -223,11 +210,10 @@ _pairs = st.recursive(
     max_leaves=4,
 )
 _expressions = mostly(_pairs, beside(["a.b", "'x'", "a[?b]"]))
-_verify = mostly(st.just({"type": "token"}), damaged(st.just(SOURCES["hmac"]["verify"])))
 _declarations = st.fixed_dictionaries(
     {
         "keys": st.just([KEY]),
-        "verify": _verify,
+        "verify": mostly(st.just({"type": "token"}), damaged(st.just(HMAC))),
         "command": st.fixed_dictionaries(
             {"flow_sid": st.just(f"'{FLOWS[0]}'"), "contact": _expressions},
             optional={"conversation_id": _expressions, "occurred_at": _expressions},
@@ -235,20 +221,17 @@ _declarations = st.fixed_dictionaries(
     },
     optional={
         "preset": st.sampled_from(["zendesk", "salesforce"]),
-        "challenge": st.sampled_from(
-            [{"body": "challenge"}, {"body": "length(@)"}, {"header": "x-challenge"}]
-        ),
+        "challenge": st.sampled_from([{"body": "length(@)"}, {"header": "x-challenge"}]),
         "dry_run": st.booleans(),
         "each": mostly(st.just("@"), _expressions),
         "when": _expressions,
     },
 )
+_others = st.dictionaries(
+    st.sampled_from([OWN_ROUTE, "a" * 33, f"{CANARY}.", ""]), damaged(_declarations), max_size=1
+)
 secrets = st.fixed_dictionaries(
-    {
-        "sources": st.dictionaries(
-            st.sampled_from([OWN_ROUTE, "a" * 33, f"{CANARY}.", ""]), damaged(_declarations), max_size=1
-        ).flatmap(lambda others: st.builds(lambda crm: others | {"crm": crm}, _declarations))
-    },
+    {"sources": st.builds(lambda others, crm: others | {"crm": crm}, _others, _declarations)},
     optional={"keys": st.lists(st.sampled_from([signing.KEY, CANARY]), max_size=2) | anything},
 )
 """Webhook secrets; the source `crm` is mostly valid, and takes KEY as a bearer token."""
