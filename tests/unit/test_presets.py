@@ -52,56 +52,34 @@ def test_every_preset_has_a_sample_and_a_page() -> None:
     assert types == {"standard", "hmac", "token", "basic", "twilio"}
 
 
-BY_TWILIO = "2026-03-02T09:41:07.934000Z"
-RECEIVED = "2026-03-02T09:41:09.512000Z"
+CLOSED, RECEIVED = "2026-03-02T09:41:07.934000Z", "2026-03-02T09:41:09.512000Z"
+
+
+def by_contact(contact: str, conversation_id: str, occurred_at: str) -> dict[str, str]:
+    return {"contact": contact, "conversation_id": conversation_id, "occurred_at": occurred_at}
+
+
+def by_sid(execution_sid: str, conversation_id: str, reason: str) -> dict[str, str]:
+    known = {"execution_sid": execution_sid, "conversation_id": conversation_id}
+    return known | {"reason": reason, "occurred_at": CLOSED}
+
+
 EXPECTED: dict[str, list[dict[str, str]]] = {
-    "zendesk": [{"contact": "+15005550101", "conversation_id": "48151", "occurred_at": RECEIVED}],
-    "intercom": [
-        {
-            "contact": "whatsapp:+15005550103",
-            "conversation_id": "1911149811",
-            "occurred_at": "2026-03-02T09:41:07Z",
-        }
-    ],
+    "zendesk": [by_contact("+15005550101", "48151", RECEIVED)],
+    "intercom": [by_contact("whatsapp:+15005550103", "1911149811", "2026-03-02T09:41:07Z")],
     "twilio-taskrouter": [
-        {
-            "execution_sid": "FN3c6e8f0a1b2d4c5e7f9a0b1c2d3e4f5a",
-            "conversation_id": "WT2e3f4a5b5e1f0c9a7b3d4e2f8a6c0b1d",
-            "reason": "task.completed",
-            "occurred_at": BY_TWILIO,
-        }
+        by_sid("FN3c6e8f0a1b2d4c5e7f9a0b1c2d3e4f5a", "WT2e3f4a5b5e1f0c9a7b3d4e2f8a6c0b1d", "task.completed")
     ],
     "twilio-event-streams": [
-        {
-            "execution_sid": "FN5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d",
-            "conversation_id": "WT" + "1" * 32,
-            "reason": "task.completed",
-            "occurred_at": BY_TWILIO,
-        },
-        {
-            "execution_sid": "FN7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f",
-            "conversation_id": "WT" + "4" * 32,
-            "reason": "task.canceled",
-            "occurred_at": BY_TWILIO,
-        },
+        by_sid("FN5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d", "WT" + "1" * 32, "task.completed"),
+        by_sid("FN7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f", "WT" + "4" * 32, "task.canceled"),
     ],
     "twilio-conversations": [
-        {
-            "execution_sid": "FN8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3a",
-            "conversation_id": "CH3f4a5b5e1f0c9a7b3d4e2f8a6c0b1d2e",
-            "reason": "API",
-            "occurred_at": BY_TWILIO,
-        }
+        by_sid("FN8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3a", "CH3f4a5b5e1f0c9a7b3d4e2f8a6c0b1d2e", "API")
     ],
-    "front": [{"contact": "+15005550112", "conversation_id": "cnv_55c8c149", "occurred_at": BY_TWILIO}],
-    "freshdesk": [{"contact": "+15005550113", "conversation_id": "7301", "occurred_at": RECEIVED}],
-    "salesforce": [
-        {
-            "contact": "+15005550105",
-            "conversation_id": "5008d00000AbCdEAAV",
-            "occurred_at": "2026-03-02T09:41:07Z",
-        }
-    ],
+    "front": [by_contact("+15005550112", "cnv_55c8c149", CLOSED)],
+    "freshdesk": [by_contact("+15005550113", "7301", RECEIVED)],
+    "salesforce": [by_contact("+15005550105", "5008d00000AbCdEAAV", "2026-03-02T09:41:07Z")],
 }
 
 
@@ -125,12 +103,26 @@ def test_an_altered_sample_is_rejected(deployed: Function, name: str) -> None:
     assert deployed.logs[-1]["cause"] in {"signature_unknown", "body_hash_unknown"}
 
 
-def base64_hmac(key: bytes, *content: bytes) -> str:
-    return b64encode(hmac.digest(key, b"".join(content), "sha256")).decode()
+Sign = Callable[[bytes, HttpRequest], str]
+
+
+def with_time(header: str, separator: bytes = b"") -> Sign:
+    """Timestamp and body."""
+
+    def sign(key: bytes, asked: HttpRequest) -> str:
+        content = asked.header(header)[0].encode() + separator + asked.body()
+        return b64encode(hmac.digest(key, content, "sha256")).decode()
+
+    return sign
+
+
+def by_intercom(key: bytes, asked: HttpRequest) -> str:
+    """https://intercom-developer-hub.readme.io/reference/signed-notifications."""
+    return "sha1=" + hmac.digest(key, asked.body(), "sha1").hex()
 
 
 def by_twilio(key: bytes, asked: HttpRequest) -> str:
-    """By Twilio's SDK."""
+    """https://www.twilio.com/docs/usage/webhooks/webhooks-security, by Twilio's SDK."""
     fields = dict(form_fields(asked.body())) if asked.is_form else {}
     return str(RequestValidator(key.decode()).compute_signature(asked.url(), fields))
 
@@ -139,36 +131,17 @@ def by_twilio(key: bytes, asked: HttpRequest) -> str:
     ("name", "header", "sign"),
     [
         # https://developer.zendesk.com/documentation/webhooks/verifying/
-        (
-            "zendesk",
-            "x-zendesk-webhook-signature",
-            lambda key, asked: base64_hmac(
-                key, asked.header("x-zendesk-webhook-signature-timestamp")[0].encode(), asked.body()
-            ),
-        ),
+        ("zendesk", "x-zendesk-webhook-signature", with_time("x-zendesk-webhook-signature-timestamp")),
         # https://dev.frontapp.com/docs/application-webhooks
-        (
-            "front",
-            "x-front-signature",
-            lambda key, asked: base64_hmac(
-                key, asked.header("x-front-request-timestamp")[0].encode(), b":", asked.body()
-            ),
-        ),
-        # https://intercom-developer-hub.readme.io/reference/signed-notifications
-        (
-            "intercom",
-            "x-hub-signature",
-            lambda key, asked: "sha1=" + hmac.digest(key, asked.body(), "sha1").hex(),
-        ),
+        ("front", "x-front-signature", with_time("x-front-request-timestamp", b":")),
+        ("intercom", "x-hub-signature", by_intercom),
         *(
             (name, "x-twilio-signature", by_twilio)
             for name in ("twilio-taskrouter", "twilio-event-streams", "twilio-conversations")
         ),
     ],
 )
-def test_a_sample_is_signed_as_its_vendor_documents(
-    name: str, header: str, sign: Callable[[bytes, HttpRequest], str]
-) -> None:
+def test_a_sample_is_signed_as_its_vendor_documents(name: str, header: str, sign: Sign) -> None:
     """Computed by other means than the function's."""
     asked = to_http_request(sample(f"source-{name}"))
     key = signing.SECRET["sources"][name]["keys"][0].encode()

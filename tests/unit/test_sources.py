@@ -353,22 +353,10 @@ def test_a_challenge_is_found_where_it_is_declared(
     assert source.challenge_in(request(body, **headers)) == found
 
 
-@pytest.mark.parametrize(
-    ("body", "media_type", "found"),
-    [
-        (b'{"a": 1}', "", {"a": 1}),
-        (b'{"a": 1}', "Application/JSON; charset=utf-8", {"a": 1}),
-        (b'\xef\xbb\xbf{"a": 1}', "application/cloudevents+json; charset=UTF-8", {"a": 1}),
-        (b"[]", "application/vnd.api+json", []),
-        (b"a=1&b=&c=%2B1+x&", FORM, {"a": "1", "b": "", "c": "+1 x"}),
-        (b"\xef\xbb\xbfa=1", "Application/X-WWW-Form-URLencoded; charset=UTF-8", {"a": "1"}),
-        (b"a=1&a=2&a=2", FORM, {"a": ["1", "2", "2"]}),
-    ],
-)
-def test_bodies_are_json_or_forms(body: bytes, media_type: str, found: object) -> None:
-    """Repeated fields of a form are a list."""
-    (made,) = payloads({"command": {"flow_sid": "'FW'", "contact": "@"}}, body, media_type)
-    assert made["contact"] == found
+def test_a_repeated_field_of_a_form_is_a_list() -> None:
+    """So it is never taken for one contact; and `+` is a space."""
+    (made,) = payloads({"command": {"flow_sid": "a", "contact": "b"}}, b"a=1+x&b=%2B1&b=%2B2&", FORM)
+    assert made == {"flow_sid": "1 x", "contact": ["+1", "+2"]}
 
 
 @pytest.mark.parametrize(
@@ -376,10 +364,6 @@ def test_bodies_are_json_or_forms(body: bytes, media_type: str, found: object) -
     [
         (b"", "application/json", "the body is empty"),
         (b"\xef\xbb\xbf", "application/json", "the body is empty"),
-        (b"{", "application/json", "the body is not JSON"),
-        (b'{"a": NaN}', "application/json", "the body is not JSON"),
-        ('{"a": 1}'.encode("utf-16"), "application/json", "the body is not UTF-8"),
-        (b"[" * 100_000, "application/json", "the body is nested too deeply"),
         (CANARY.encode(), "application/json", "the body is not JSON"),
         (b'"' + bytes(MAX_BODY), "application/json", f"the body is larger than {MAX_BODY} bytes"),
         (b"", FORM, "the body is empty"),
