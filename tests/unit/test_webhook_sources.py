@@ -135,10 +135,7 @@ BY_HMAC = hmac.digest(KEY.encode(), URL.format("url").encode(), "sha256").hex()
 
 @pytest.mark.parametrize(
     ("source", "headers", "media_type"),
-    [
-        ("twilio", {"x-twilio-signature": BY_TWILIO}, FORM),
-        ("url", {"x-s": BY_HMAC}, "application/json"),
-    ],
+    [("twilio", {"x-twilio-signature": BY_TWILIO}, FORM), ("url", {"x-s": BY_HMAC}, "application/json")],
 )
 def test_senders_sign_the_url_of_a_custom_domain(
     function: Function, environment: pytest.MonkeyPatch, source: str, headers: Any, media_type: str
