@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import FLOW_SID, Function, SecretsManager, Sqs, sample
+from conftest import FLOW_SID, Function, SecretsManager, Sqs, in_sqs, sample, status_and_code
 from twilio.request_validator import RequestValidator
 
 from end_conversation.http_request import FORM
-from end_conversation.twilio import account as account_module
 from end_conversation.webhooks import sources as sources_module
 from end_conversation.webhooks.verifier import RENEWAL_INTERVAL
 from local.signing import signed
@@ -299,23 +298,28 @@ def test_a_secret_that_cannot_be_read_is_unavailable(
     """503 within Lambda's time, whether there is such a source or not."""
     secrets_manager.fail(about=SECRET_ID, **fault)
     began = time.monotonic()
-    assert refused(function, sent(source), 503, seconds=3.0)["code"] == "credentials_unavailable"
-    assert time.monotonic() - began < 3
+    assert refused(function, sent(source), 503, seconds=4.0)["code"] == "credentials_unavailable"
+    assert time.monotonic() - began < 4
+
+
+def queued(command: Any, source: Any) -> dict[str, Any]:
+    """A message that a source's webhook queued."""
+    batch = in_sqs(command)
+    attribute = {"stringValue": source, "dataType": "String"}
+    batch["Records"][0]["messageAttributes"] = {"source": attribute}
+    return batch
 
 
 @pytest.mark.parametrize(
     ("name", "known"), [("crm", "crm"), ("../crm", None), ("CRM", None), ("c" * 99, None), (7, None)]
 )
 def test_a_dead_letter_keeps_its_source(
-    function: Function, environment: pytest.MonkeyPatch, queue: Sqs, name: Any, known: str | None
+    function: Function, dead_letters: Sqs, name: Any, known: str | None
 ) -> None:
     """In the log line, too; anybody may have sent the message, so only a valid name is repeated."""
-    environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
-    record = sample("sqs")["Records"][0] | {"body": json.dumps({"flow_sid": FLOW_SID})}
-    record["messageAttributes"] = {"source": {"stringValue": name, "dataType": "String"}}
-    assert function({"Records": [record]}) == {"batchItemFailures": []}
+    assert function(queued({"flow_sid": FLOW_SID}, name)) == {"batchItemFailures": []}
     assert function.logs[0].get("source") == known
-    (message,) = queue.messages
+    (message,) = dead_letters.messages
     kept = {"DataType": "String", "StringValue": known} if known else None
     assert message["MessageAttributes"].get("source") == kept
 
@@ -404,29 +408,12 @@ def test_a_request_is_rejected_if_all_its_events_are(function: Function, queue: 
     assert not queue.calls
 
 
-@pytest.mark.parametrize("source", ["crm", "desk"])
-@pytest.mark.parametrize(
-    ("event", "code"), [(MIXED[3], "flow_not_allowed"), (MIXED[6], "account_not_allowed")]
-)
-def test_a_source_has_no_more_rights_than_other_callers(
-    function: Function, environment: pytest.MonkeyPatch, queue: Sqs, source: str, event: Any, code: str
-) -> None:
-    """403, as on our own routes."""
-    environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
-    assert refused(function, sent(source, event), 403)["code"] == code
-    assert not queue.calls
-
-
-def test_a_failure_of_twilio_does_not_hide_what_is_rejected(
-    function: Function, studio: Studio, environment: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_twilio_does_not_hide_what_is_rejected(function: Function, studio: Studio) -> None:
     """The sender tries again; a rejected event stays rejected."""
-    environment.setattr(account_module, "BACKOFF", 0.001)
     studio.fail(status=429, headers={"Retry-After": "60"}, times=None)
-    answer = function(sent("many-sync", {"events": [EVENT, MIXED[0]]}), 2.0)
-    status, problem = told(answer)
-    assert (status, problem["code"], answer["headers"]["retry-after"]) == (503, "twilio_throttled", "60")
-    assert [each["index"] for each in problem["rejected"]] == [1]
+    answer = function(sent("many-sync", {"events": [EVENT, MIXED[0]]}))
+    assert (*status_and_code(answer), answer["headers"]["retry-after"]) == (503, "twilio_throttled", "60")
+    assert [each["index"] for each in json.loads(answer["body"])["rejected"]] == [1]
 
 
 def test_several_events_are_carried_out(function: Function, studio: Studio, queue: Sqs) -> None:
@@ -472,19 +459,18 @@ def test_a_verified_sender_learns_what_is_wrong_with_a_body(
 
 @pytest.mark.parametrize("source", ["crm", "desk"])
 @pytest.mark.parametrize(
-    ("field", "value", "fields"),
+    ("field", "value"),
     [
-        *(
-            ("phone", value, {"contact", "execution_sid"})
-            for value in ("", "x" * 257, None, 7, [], [CANARY, 7], {"a": CANARY}, "\ud800" + CANARY)
-        ),
-        *(("at", value, {"occurred_at"}) for value in (CANARY, "2026-03-02", 7, [CANARY])),
+        *(("phone", value) for value in ("", "x" * 257, None, 7, [], [CANARY, 7], {"a": CANARY})),
+        ("phone", "\ud800" + CANARY),
+        *(("at", value) for value in (CANARY, "2026-03-02", 7, [CANARY])),
     ],
 )
 def test_an_invalid_value_is_not_repeated(
-    function: Function, queue: Sqs, source: str, field: str, value: Any, fields: set[str]
+    function: Function, queue: Sqs, source: str, field: str, value: Any
 ) -> None:
     """400 and a log line with the command's field and the source, but nothing of the payload."""
+    fields = {"phone": {"contact", "execution_sid"}, "at": {"occurred_at"}}[field]
     problem = refused(function, sent(source, EVENT | {"secret": CANARY, field: value}), 400)
     assert {error["field"].partition(".")[0] for error in problem["errors"]} <= fields
     (line,) = function.logs
@@ -502,11 +488,7 @@ def test_shadow_mode_ends_nothing(function: Function, studio: Studio, queue: Sqs
     assert function(sent("shadow"))["statusCode"] == 202
     (message,) = queue.messages
     source = message["MessageAttributes"]["source"]["StringValue"]
-    record = sample("sqs")["Records"][0] | {
-        "body": message["MessageBody"],
-        "messageAttributes": {"source": {"stringValue": source, "dataType": "String"}},
-    }
-    assert function({"Records": [record]}) == {"batchItemFailures": []}
+    assert function(queued(message["MessageBody"], source)) == {"batchItemFailures": []}
     (line,) = function.logs
     assert (line["message"], line["source"], line["execution_sids"]) == ("dry_run", "shadow", [execution.sid])
     assert execution.status == "active"
