@@ -21,14 +21,14 @@ WEBHOOKS = sorted(path.stem for path in EVENTS.glob("*.json") if path.stem.start
 
 
 def test_signed() -> None:
-    """The specification's own library accepts what is signed here."""
+    """The reference library accepts our signatures."""
     Webhook(signing.KEY).verify('{"a": "ü"}', signing.signed('{"a": "ü"}'.encode()))
 
 
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_renewed(name: str, *, encoded: bool) -> None:
-    """The function accepts a renewed sample; only its proof has changed. A forged one stays forged."""
+    """The function accepts a renewed sample; only its proof has changed. A forged sample stays forged."""
     sample = load(EVENTS / f"{name}.json")
     if encoded and not sample["isBase64Encoded"]:
         sample |= {"body": base64.b64encode(sample["body"].encode()).decode(), "isBase64Encoded": True}
@@ -47,13 +47,13 @@ def test_renewed(name: str, *, encoded: bool) -> None:
 
 @pytest.mark.parametrize("name", ["http", "eventbridge", "direct"])
 def test_left_alone(name: str) -> None:
-    """What is no webhook stays as it is."""
+    """Other events do not change."""
     sample = load(EVENTS / f"{name}.json")
     assert signing.renewed(sample) == sample
 
 
 def test_command() -> None:
-    """The command prints the event as it can be sent now."""
+    """It prints an event with a valid signature."""
     command = [sys.executable, "-m", "local.signing", EVENTS / "webhook.json"]
     event = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     Webhook(signing.KEY).verify(event["body"], event["headers"])

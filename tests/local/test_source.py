@@ -27,7 +27,7 @@ def explained(event: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("source-*.json")), ids=lambda path: path.stem)
 def test_a_sample_is_explained(path: Path) -> None:
-    """Its source, its proof and its command; nothing is wrong with it, unless it is forged."""
+    """Its source, its proof and its command; all is well unless it is forged."""
     lines = explained(load(path))
     assert lines[0].startswith("source   ")
     assert lines[1] == ("WRONG proof    signature_unknown" if "forged" in path.stem else "proof    valid")
@@ -39,8 +39,8 @@ def test_a_sample_is_explained(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["source-zendesk", "source-intercom", "source-twilio-event-streams"])
-def test_the_signature_to_expect_is_right(name: str) -> None:
-    """It is the one that the sample has."""
+def test_the_expected_signature_is_right(name: str) -> None:
+    """The sample has it."""
     event = load(EVENTS / f"{name}.json")
     expected = {line.removeprefix("expected ") for line in explained(event) if line.startswith("expected x-")}
     assert expected <= {f"{header}: {value}" for header, value in event["headers"].items()}
@@ -48,25 +48,24 @@ def test_the_signature_to_expect_is_right(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["salesforce", "ticketing"])
-def test_a_key_that_is_sent_as_it_is_is_not_shown(name: str) -> None:
-    """A terminal may be looked at by others."""
+def test_a_key_that_is_sent_itself_is_not_shown(name: str) -> None:
+    """Others may look at a terminal."""
     lines = "".join(explained(source.event_of(b"{}", name, SECRET, BASE_URL)))
     assert "one of the keys" in lines
     assert not any(key in lines for key in signing.SECRET["sources"][name]["keys"])
 
 
-def test_what_is_wrong_is_told_by_field_with_its_value() -> None:
-    """For each event of several: it is the operator's own file, on the operator's own machine."""
-    body = {
-        "tickets": [
-            {"state": "open", "caller": "+15005550107"},
-            {"state": "closed", "caller": PHONE[1:-1]},
-            {"state": "closed", "caller": "\u202a+1\u202c"},
-            {"state": "closed", "caller": "+15005550107", "closed_at": "yesterday"},
-            {"state": "closed", "caller": "+15005550107"},
-        ]
-    }
-    lines = explained(source.event_of(json.dumps(body).encode(), "ticketing", SECRET, BASE_URL))
+def test_errors_are_shown_with_their_values() -> None:
+    """By event and field: it is the operator's own file."""
+    tickets = [
+        {"state": "open", "caller": "+15005550107"},
+        {"state": "closed", "caller": PHONE[1:-1]},
+        {"state": "closed", "caller": "\u202a+1\u202c"},
+        {"state": "closed", "caller": "+15005550107", "closed_at": "yesterday"},
+        {"state": "closed", "caller": "+15005550107"},
+    ]
+    body = json.dumps({"tickets": tickets}).encode()
+    lines = explained(source.event_of(body, "ticketing", SECRET, BASE_URL))
     assert "proof    none in this file" in lines
     assert [line for line in lines if "event" in line or "it is" in line] == [
         "event 1  is ignored, because of `when`",
@@ -84,46 +83,41 @@ def test_what_is_wrong_is_told_by_field_with_its_value() -> None:
     ("name", "body", "complaint"),
     [
         ("ticketing", b"{}", "body     each must be a list of at most 100 events"),
-        ("zendesk", b"{", "body     the body is not JSON"),
+        ("zendesk", b"[", "body     the body is not JSON"),
         ("other", b"{}", "source   other is not declared"),
     ],
 )
-def test_what_does_not_fit_is_told(name: str, body: bytes, complaint: str) -> None:
-    """As the caller would be told."""
+def test_a_body_that_does_not_fit_is_explained(name: str, body: bytes, complaint: str) -> None:
+    """In the words of the response."""
     event = source.event_of(body, name, SECRET, BASE_URL)
     event["headers"]["content-type"] = "application/json"
     assert explained(event)[-1] == f"WRONG {complaint}"
 
 
-def test_an_invalid_declaration_is_told() -> None:
+def test_an_invalid_declaration_is_explained() -> None:
     """With its reason, whichever source the event is for."""
     secret = parse_webhook_secret('{"sources": {"crm": {"keys": ["short"]}}}')
-    lines = list(source.explain(secret, source.event_of(b"{}", None, secret, BASE_URL), None))
     reason = "keys.0 must be longer than or equal to 16 characters; command is required"
-    assert lines == [(False, f"source   crm is invalid: {reason}")]
+    lines = source.explain(secret, source.event_of(b"{}", None, secret, BASE_URL), None)
+    assert list(lines) == [(False, f"source   crm is invalid: {reason}")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "output"),
     [
-        (["local/webhook-secret.json", "events/source-zendesk.json"], 0, "proof    valid"),
-        (["local/webhook-secret.json", "events/source-zendesk-forged.json"], 1, "signature_unknown"),
-        (["local/webhook-secret.json", "events/direct.json"], 1, "say which source it is for"),
-        (["local/webhook-secret.json"], 2, "Try: make source EVENT=events/source-zendesk.json"),
-        (["local/webhook-secret.json", "events/none.json"], 1, "No such file"),
-        (["events/direct.json", "events/source-zendesk.json"], 1, "has neither keys nor sources"),
+        ("local/webhook-secret.json events/source-zendesk.json", 0, "proof    valid"),
+        ("local/webhook-secret.json events/source-zendesk-forged.json", 1, "signature_unknown"),
+        ("local/webhook-secret.json events/direct.json", 1, "say which source it is for"),
+        ("local/webhook-secret.json", 2, "Try: make source EVENT=events/source-zendesk.json"),
+        ("local/webhook-secret.json events/none.json", 1, "No such file"),
+        ("events/direct.json events/source-zendesk.json", 1, "has neither keys nor sources"),
     ],
 )
-def test_command(arguments: list[str], status: int, output: str) -> None:
-    """What make calls."""
-    done = subprocess.run(
-        [sys.executable, "-m", "local.source", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": "src"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_command(arguments: str, status: int, output: str) -> None:
+    """The exit status is 0 if all is well; errors have no traceback."""
+    command = [sys.executable, "-m", "local.source", *arguments.split()]
+    environment = os.environ | {"PYTHONPATH": "src"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert output in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
