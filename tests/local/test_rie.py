@@ -2,7 +2,6 @@
 
 import json
 import os
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,16 @@ def handler(event, context):
 
 
 @pytest.fixture
-def path(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, str]:
+def code(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
     """Code of its own for every test, since a process imports a module once."""
     name = f"app_{abs(hash(request.node.nodeid))}"
-    (tmp_path / f"{name}.py").write_text(textwrap.dedent(HANDLER))
-    return tmp_path, f"{name}.handler"
+    (tmp_path / f"{name}.py").write_text(HANDLER)
+    return {"path": tmp_path, "handler": f"{name}.handler"}
 
 
 @pytest.fixture(params=[pytest.param(Emulated, marks=needs_emulator), InProcess])
-def function(request: pytest.FixtureRequest, path: tuple[Path, str]) -> Iterator[Emulated | InProcess]:
-    code, handler = path
-    with request.param({"COLOUR": "blue"}, path=code, handler=handler, timeout=20) as function:
+def function(request: pytest.FixtureRequest, code: dict[str, Any]) -> Iterator[Emulated | InProcess]:
+    with request.param({"COLOUR": "blue"}, **code, timeout=20) as function:
         yield function
 
 
@@ -102,11 +100,10 @@ def is_running(process: int) -> bool:
 class TestEmulated:
     """What only the emulator does."""
 
-    def test_isolation(self, path: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_isolation(self, code: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """The caller's environment does not reach the function, and leaving ends every process."""
         monkeypatch.setenv("AWS_PROFILE", "production")
-        code, handler = path
-        with Emulated({}, path=code, handler=handler) as function:
+        with Emulated({}, **code) as function:
             assert function.invoke({"environment": "AWS_PROFILE"}).answer is None
             processes = [function._process.pid, function.invoke({"process": "id"}).answer]
         assert eventually(lambda: not any(map(is_running, processes)), seconds=30)
@@ -115,10 +112,9 @@ class TestEmulated:
         ("event", "timeout", "error"),
         [({"sleep": 60}, 4, "Sandbox.Timedout"), ({"exit": 3}, 30, "Runtime.ExitError")],
     )
-    def test_restart(self, path: tuple[Path, str], event: Any, timeout: int, error: str) -> None:
+    def test_restart(self, code: dict[str, Any], event: Any, timeout: int, error: str) -> None:
         """A process that takes too long, or exits, is an error; the next invocation starts another."""
-        code, handler = path
-        with Emulated({}, path=code, handler=handler, timeout=timeout) as function:
+        with Emulated({}, **code, timeout=timeout) as function:
             assert function.invoke(event).error == error
             # On a busy machine, the start of the other may take too long, too.
             outcomes = (function.invoke({}) for _ in range(10))
@@ -131,11 +127,10 @@ class TestEmulated:
         assert outcome.error == "Runtime.ImportModuleError"
         assert any("No module named 'nowhere'" in line for line in outcome.lines)
 
-    def test_does_not_start(self, path: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_does_not_start(self, code: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """An emulator that exits at once is an error with its output."""
         monkeypatch.setattr(rie, "_executable", lambda _: "/bin/false")
-        code, handler = path
-        with pytest.raises(RuntimeError, match="did not start"), Emulated({}, path=code, handler=handler):
+        with pytest.raises(RuntimeError, match="did not start"), Emulated({}, **code):
             pass
 
 
