@@ -45,8 +45,8 @@ ACCOUNT_SID = "AC" + "0" * 32
 FLOW_SID = "FW" + "1" * 32
 SECRET_ID = "end-conversation/twilio"
 OUTCOME_BUS = "end-conversation-outcomes"
-RECOGNISABLE = 12
-"""Characters of a text that does not come up by chance."""
+RECOGNIZABLE = 12
+"""Characters of a text that does not occur by chance."""
 BUSY = 2.0
 """Seconds that a busy machine may need more to answer."""
 
@@ -209,7 +209,7 @@ class Function:
         return told
 
     def _canaries(self) -> Canaries:
-        """Every contact, and every key in a secret, that is long enough to be told from the rest."""
+        """Every contact, and every key in a secret, that is long enough to be recognized."""
         contacts = {execution.contact for execution in self._studio.executions.all()}
         secrets = {
             key
@@ -219,7 +219,7 @@ class Function:
             )
             for key in re.findall(r'"([^"]*)"', found)[1:]
         }
-        canaries = Canaries(*(each for each in contacts | secrets if len(each) >= RECOGNISABLE))
+        canaries = Canaries(*(each for each in contacts | secrets if len(each) >= RECOGNIZABLE))
         canaries.plant_credentials(*API_KEY)
         return canaries
 

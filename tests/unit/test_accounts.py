@@ -206,7 +206,7 @@ def test_ten_accounts_of_which_four_are_in_trouble(
     }
 
 
-def test_a_secret_that_hangs_delays_nobody_else(function: Function, tenants: list[Tenant]) -> None:
+def test_a_hanging_secret_delays_no_other_account(function: Function, tenants: list[Tenant]) -> None:
     """The nine others are done while the one still waits."""
     function.secrets_manager.fail(delay=20, about=tenants[0].secret_id)
     assert failed(function(in_sqs(*(one.command() for one in tenants)), seconds=4)) == {"m0"}
@@ -258,7 +258,7 @@ def test_a_default_secret_of_another_account_by_now_is_noticed(
 def test_a_rotated_secret_is_read_once_for_its_account(
     function: Function, studio: Studio, tenants: list[Tenant]
 ) -> None:
-    """Five records of an account meet 401 and share one reading; nobody else's secret is read again."""
+    """Five records of an account get 401 and share one read; no other account's secret is read again."""
     one, other = tenants[:2]
     function(in_sqs(one.command(), other.command()))
     function.secrets_manager.aws.calls.clear()
@@ -324,7 +324,7 @@ def test_a_sweep_is_for_one_account(
 def test_a_sweep_of_an_account_that_cannot_be_swept(
     sweep: Function, studio: Studio, prefix_: str, sid: str, error: type[Exception]
 ) -> None:
-    """It raises before anything is asked of Twilio."""
+    """It raises before any request to Twilio."""
     sweep.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
     with pytest.raises(error):
         sweep({"account_sid": sid, "flow_sids": [FLOW_SID]})

@@ -314,7 +314,7 @@ def test_a_queue_that_does_not_confirm(
     assert ("may have it" in line["detail"]) == may_have_it
 
 
-def test_a_queue_where_nobody_listens(function: Function) -> None:
+def test_a_refused_connection_to_the_queue(function: Function) -> None:
     """A refused connection is an unavailable queue."""
     function.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
     assert function(asked_for("http", command()))["statusCode"] == 503

@@ -49,7 +49,7 @@ def test_a_command_holds_what_was_given() -> None:
     ],
 )
 def test_a_command_is_the_same_after_a_way_through_json(given: dict[str, Any]) -> None:
-    """What is queued means later what it means now; each address counts once."""
+    """A queued command keeps its meaning; each address counts once."""
     command = Command.parse(given, SENT_AT)
     assert len(command.contacts) == len(set(command.contacts))
     assert Command.parse(command.to_json()) == command
@@ -168,7 +168,7 @@ def test_nothing_occurred_after_the_trigger(occurred_at: str | None, taken: date
     ],
 )
 def test_nothing_occurred_after_now(sent_at: datetime | None) -> None:
-    """Without a trigger's time, or with one that cannot be, it is now."""
+    """Without a trigger's time, or with an impossible one, it is now."""
     before = datetime.now(UTC)
     assert before <= Command.parse(VALID, sent_at).occurred_at <= datetime.now(UTC)
 

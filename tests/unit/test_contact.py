@@ -68,7 +68,7 @@ def test_an_unknown_flow_is_not_found(function: Function) -> None:
 
 
 def test_the_server_is_asked_for_no_more_than_needed(function: Function, studio: Studio) -> None:
-    """Active ones only, up to now (what began after the event tells a near miss), in the largest pages."""
+    """Active ones only, up to now (what began after the event may be a near miss), in the largest pages."""
     seed(studio)
     before = time.time()
     function(in_eventbridge(COMMAND, time=rfc3339(EVENT_TIME)))
@@ -225,7 +225,7 @@ THROTTLED = {"status": 429, "headers": {"Retry-After": "3600"}}
         ([THROTTLED], 503, "twilio_throttled"),
     ],
 )
-def test_the_worst_failure_speaks_for_all(
+def test_the_most_serious_failure_is_the_answer(
     function: Function, studio: Studio, faults: list[dict[str, Any]], status: int, code: str
 ) -> None:
     """Its status and code, what was ended, and what failed and why; asking again ends the rest."""
@@ -276,7 +276,7 @@ def test_what_is_gone_by_then_is_no_failure(function: Function, studio: Studio) 
 
 
 def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(function: Function, studio: Studio) -> None:
-    """Nothing is ended by halves: the answer is twilio_timeout, in time."""
+    """Nothing is ended; the answer is twilio_timeout, in time."""
     function.patch(active_module, "PAGE_SIZE", 1)
     for _ in range(50):
         seed(studio)

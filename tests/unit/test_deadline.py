@@ -44,7 +44,7 @@ def test_a_hanging_twilio_gets_a_second_try_within_an_http_request() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_without_time_nothing_begins(seconds: float) -> None:
-    """What was never begun cannot have happened after all."""
+    """A call that never began cannot have an effect."""
     began: list[bool] = []
     with pytest.raises(TimeoutError):
         call_within(seconds, lambda: began.append(True))

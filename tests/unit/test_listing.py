@@ -439,7 +439,7 @@ def test_commands_of_a_batch_share_a_list(process: Process, twilio: Twilio) -> N
 def test_a_command_that_is_later_than_a_list_of_its_batch_has_its_own(
     process: Process, twilio: Twilio
 ) -> None:
-    """What began in between is its to end."""
+    """It has to end what began in between."""
     invocation = Deadline(20)
     process.find(invocation=invocation)
     process.now += 5
@@ -489,7 +489,7 @@ def test_a_failure_is_shared_and_forgotten(process: Process, twilio: Twilio) -> 
 
 @pytest.mark.usefixtures("long_flow")
 def test_a_failure_costs_no_more_than_its_command(process: Process, twilio: Twilio) -> None:
-    """What was kept before is right still."""
+    """What was kept before is still valid."""
     process.find()
     process.now += 1
 

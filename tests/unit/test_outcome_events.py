@@ -226,7 +226,7 @@ def test_a_sources_outcomes_name_it(function: Function, bus: EventBridge, crm: N
 
 
 def test_an_ignored_event_has_no_outcome(function: Function, bus: EventBridge, crm: None) -> None:
-    """It was no command."""
+    """It is not a command."""
     ignoring = {"sources": {"crm": CRM | {"when": "closed"}}}
     function.secrets_manager.aws.put_secret(WEBHOOK_SECRET_ID, json.dumps(ignoring))
     assert json.loads(function(by_crm(CONTACT))["body"]) == {"status": "ignored"}
@@ -383,7 +383,7 @@ def outcomes(taken: str) -> dict[str, Any]:
 def test_entries_that_fail_are_tried_once_more(
     function: Function, studio: Studio, bus: EventBridge, answers: list[str], again: list[int], lost: int
 ) -> None:
-    """They alone; what got through is not published twice, and what fails again is one line and counted."""
+    """Only these, so none is published twice; what fails again is one log line and counted."""
     for taken in answers:
         bus.fail(times=1, **outcomes(taken))
     commands = [of(studio, execution_sid=studio.seed(FLOW_SID).sid) for _ in range(10)]
@@ -469,7 +469,7 @@ def test_a_sweep_that_raises_publishes_nothing(sweep: Function, bus: EventBridge
 
 
 def test_a_sweep_with_a_bus_that_refuses(sweep: Function, bus: EventBridge) -> None:
-    """Its result is returned all the same."""
+    """Its result is returned."""
     bus.fail(code="AccessDeniedException")
     assert sweep({"flow_sids": [FLOW_SID]})["complete"]
     not_published(sweep)

@@ -124,7 +124,7 @@ async def _join(*connections: Streams) -> None:
 
 @pytest.fixture
 def network(environment: pytest.MonkeyPatch, tmp_path: Path, studio: Studio) -> Iterator[Network]:
-    """The only way to anything is by TLS through the proxy."""
+    """Every server is behind TLS and the proxy."""
     network = Network(tmp_path)
     environment.setenv("SSL_CERT_FILE", network.authority)
     environment.setenv("AWS_CA_BUNDLE", network.authority)

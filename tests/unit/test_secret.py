@@ -85,7 +85,7 @@ def test_an_expired_value_stays_in_use_while_secrets_manager_fails(
 def test_a_clock_that_was_set_back_prolongs_no_stale_use(
     secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
-    """An hour back would have been an hour without asking Secrets Manager."""
+    """Otherwise an hour back would be an hour without asking Secrets Manager."""
     get(secret)
     secrets_manager.fail(code="InternalServiceError")
     clock.now += MAX_AGE
@@ -127,7 +127,7 @@ def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyP
     assert get(secret) == "Secrets Manager fails: EndpointConnectionError"
 
 
-def test_an_answer_that_nobody_can_read_is_a_failing_service(
+def test_an_unreadable_answer_is_a_failing_service(
     secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
     """It is no answer of Secrets Manager, so it is bridged even where its answers are not."""

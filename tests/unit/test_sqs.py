@@ -36,7 +36,7 @@ def test_only_the_failed_are_reported(function: Function, studio: Studio) -> Non
 
 
 def test_a_wrong_setting_loses_nothing(function: Function, studio: Studio) -> None:
-    """A function that cannot work keeps every message in the queue, the poisonous too."""
+    """A function that cannot work keeps every message in the queue, also an invalid one."""
     function.setenv("TWILIO_SECRET_ID", "")
     assert failed(function(in_sqs(*commands(studio, 1), POISON))) == {"m0", "m1"}
 
@@ -104,7 +104,7 @@ def test_a_message_that_cannot_be_moved_is_reported(
         ({"body": "{}", "attributes": None}, "flow_sid is required"),
     ],
 )
-def test_a_malformed_record_takes_nobody_along(
+def test_a_malformed_record_does_not_fail_the_others(
     function: Function, studio: Studio, dead_letters: Sqs, record: dict[str, Any], detail: str
 ) -> None:
     """It is rejected for what it is, reported or moved, and its neighbour is done."""

@@ -56,14 +56,14 @@ def test_a_failing_start_is_survived(
 
 @pytest.mark.parametrize("kind", ["on-demand", "snap-start"])
 def test_a_wrong_setting_at_the_start_is_survived(environment: pytest.MonkeyPatch, kind: str) -> None:
-    """The first request has to tell it."""
+    """The first request reports it."""
     environment.setenv("TWILIO_SECRET_ID", "")
     environment.setattr(snapshot_restore_py, "register_after_restore", lambda _: None)
     app._start(kind)
 
 
 def test_a_hanging_start_is_bounded(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager) -> None:
-    """The gateway's caller is waiting meanwhile."""
+    """The caller of the first request waits for it."""
     secrets_manager.fail(delay=20)
     began = monotonic()
     app._start("on-demand")
@@ -85,7 +85,7 @@ def test_a_snapshot_holds_nothing_stale(function: Function, studio: Studio, comm
 
 
 def test_a_snapshot_holds_no_random_state() -> None:
-    """Copies of one process that wait for the same times would come back together."""
+    """Copies of one process with the same random waits would retry at the same times."""
     assert type(account_module._RANDOM) is random.SystemRandom
 
 

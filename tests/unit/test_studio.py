@@ -175,7 +175,7 @@ def test_a_lasting_failure_is_an_error(
 
 @pytest.mark.parametrize("status", [400, 409, 410, 422])
 def test_an_unexpected_refusal_is_looked_into(end: End, studio: Studio, status: int) -> None:
-    """Whatever Twilio has against it: if the Execution has ended, that is a success, counted apart."""
+    """Whatever the reason: if the Execution has ended, that is a success, counted apart."""
     execution = studio.seed(FLOW_SID, status="ended")
     studio.fail(status=status, code=20001, method="POST")
     ended = end(execution.sid)
@@ -257,7 +257,7 @@ def test_retry_after_is_waited_for(end: End, studio: Studio) -> None:
 def test_a_retry_after_beyond_the_deadline_is_handed_on(
     end: End, studio: Studio, value: str, handed_on: int | None
 ) -> None:
-    """Waiting for it would be in vain."""
+    """Without waiting: there is no time for another try."""
     studio.fail(status=429, headers={"Retry-After": value.encode().decode("latin-1")}, times=None)
     began = monotonic()
     error = failure(end, seconds=0.5)
@@ -297,7 +297,7 @@ def test_without_time_or_place_nothing_is_sent(end: End, account: Account, studi
 
 
 def test_a_429_takes_places_away(end: End, account: Account, studio: Studio) -> None:
-    """Of ten at once five are left, for everybody who uses the account."""
+    """Of ten concurrent requests five are left, for all commands of the account."""
     studio.fail(status=429, headers={"Retry-After": "3600"})
     failure(end)
     assert sum(account._limiter.acquire(0) for _ in range(CONCURRENCY)) == CONCURRENCY // 2
@@ -361,7 +361,7 @@ def test_a_401_reads_the_secret_again_once(
 def test_a_403_reads_no_secret_and_a_failing_read_is_reported(
     end: End, studio: Studio, secrets_manager: SecretsManager
 ) -> None:
-    """403 says that the key may not, which a newer one could not help."""
+    """403 means that the key has no permission: a newer one would not help."""
     end(studio.seed(FLOW_SID).sid)
     studio.fail(status=403, code=20003)
     assert type(failure(end)) is CredentialsRejected

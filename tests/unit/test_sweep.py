@@ -295,7 +295,7 @@ def test_one_failure_leaves_the_rest(
 
 
 def test_concurrency_is_bounded_and_throttling_outlasted(sweep: Function, studio: Studio) -> None:
-    """Many at once, and never more than that; with 30% of 429s everything is ended all the same."""
+    """Many at once, and never more than that; with 30% of 429s everything is ended."""
     seed(studio, 200)
     studio.fail(delay=0.1, times=100)
     studio.fail(status=429, share=0.3, times=None)
@@ -316,7 +316,7 @@ def test_throttling_that_outlasts_the_run_stops_it(sweep: Function, studio: Stud
 
 
 def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio: Studio) -> None:
-    """Cut off by its deadline it says so, has done nothing by halves, and a second run finishes."""
+    """A run that its deadline cuts off says so; the next one finishes."""
     seed(studio, 300)
     studio.fail(method="POST", delay=0.2, times=None)
     first = sweep(EVENT, seconds=3)
@@ -331,7 +331,7 @@ def test_it_stops_in_good_time_and_the_next_run_goes_on(sweep: Function, studio:
 
 
 def test_it_is_done_before_lambda_is(sweep: Function, studio: Studio) -> None:
-    """Twilio hangs when there is still time to begin, and the failure is reported all the same."""
+    """Twilio hangs when there is still time to begin, and the failure is reported in time."""
     seed(studio, 1)
     studio.fail(method="POST", broken="hang", times=None)
     assert flow(sweep(EVENT, seconds=1.6))["failed"] == 1

@@ -1,4 +1,4 @@
-"""Connections to Twilio: kept, bounded in time and size, and with credentials for nobody else."""
+"""Connections to Twilio: kept, bounded in time and size, with credentials for Twilio only."""
 
 import gzip
 import socket
@@ -102,7 +102,7 @@ def test_time_is_for_the_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_refused_connection_fails_at_once() -> None:
-    """Nobody listens there, which is no timeout."""
+    """That is no timeout."""
     with pytest.raises(ConnectionFailed, match="NewConnectionError"):
         get(Connections("http://127.0.0.1:9", 1))
 
