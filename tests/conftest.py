@@ -70,10 +70,7 @@ class Service:
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
-
-    @property
-    def url(self) -> str:
-        return self.aws.url
+        self.url = aws.url
 
     @property
     def calls(self) -> list[Call]:
@@ -101,11 +98,7 @@ class Sqs(Service):
 
     def __init__(self, aws: Aws, queue: str) -> None:
         super().__init__(aws)
-        self._url: str = aws.client("sqs").create_queue(QueueName=queue)["QueueUrl"]
-
-    @property
-    def url(self) -> str:
-        return self._url
+        self.url = aws.client("sqs").create_queue(QueueName=queue)["QueueUrl"]
 
     @property
     def messages(self) -> list[Any]:

@@ -79,12 +79,6 @@ def test_the_server_is_asked_for_no_more_than_needed(function: Function, studio:
     assert before < until <= time.time() + 1
 
 
-def test_years_have_four_digits(function: Function, studio: Studio) -> None:
-    """Also the first one; nothing is that old."""
-    seed(studio)
-    assert ended(function(COMMAND | {"occurred_at": "0001-01-01T00:00:00Z"})) == set()
-
-
 def page(*items: Any, next_page_url: Any = None) -> str:
     return json.dumps({"executions": items, "meta": {"next_page_url": next_page_url}})
 

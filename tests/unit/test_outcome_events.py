@@ -90,10 +90,10 @@ def published(bus: EventBridge) -> list[tuple[str, dict[str, Any]]]:
     return [(event["detail-type"], event["detail"]) for event in bus.events]
 
 
-def invoke(function: Function, event: Any, seconds: float = 10.0) -> Any:
+def invoke(function: Function, event: Any) -> Any:
     """What the function answers, or the code of the error that it raises."""
     try:
-        return function(event, seconds)
+        return function(event)
     except EndConversationError as error:
         return error.code
 

@@ -120,13 +120,6 @@ def test_without_a_value_a_failure_is_an_error(
     assert monotonic() - began < 3.8
 
 
-def test_an_unreachable_secrets_manager_is_a_failure(environment: pytest.MonkeyPatch) -> None:
-    """The message names its kind."""
-    environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
-    secret = Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE)
-    assert get(secret) == "Secrets Manager fails: EndpointConnectionError"
-
-
 def test_an_unreadable_answer_is_a_failing_service(
     secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
 ) -> None:
