@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, in_eventbridge, in_http, in_sqs, sample
+from conftest import FLOW_SID, Function, in_eventbridge, in_http, in_sqs, sample, status_and_code
 
 from end_conversation.errors import ExecutionNotFound, TwilioError, TwilioTimeout
 from end_conversation.twilio import account as account_module
@@ -239,11 +239,15 @@ def test_the_most_serious_failure_is_the_answer(
 
 @pytest.mark.usefixtures("one_try")
 def test_the_longest_retry_after_is_handed_on(function: Function, studio: Studio) -> None:
-    """Of several that Twilio throttled: asking again earlier would be too early for one of them."""
-    for seconds in ("70", "300", "90"):
+    """Also if it belongs to a less serious failure: asking again earlier would be too early for it."""
+    for fault in ({"status": 429, "headers": {"Retry-After": "300"}}, {"status": 401}):
         seed(studio)
-        studio.fail(method="POST", status=429, headers={"Retry-After": seconds})
-    assert function(in_http(COMMAND, at=EVENT_TIME))["headers"]["retry-after"] == "300"
+        studio.fail(method="POST", **fault)
+    function(COMMAND | {"contact": OTHER})
+    function.secrets_manager.fail(code="InternalServiceError")
+    answer = function(in_http(COMMAND, at=EVENT_TIME))
+    assert status_and_code(answer) == (503, "credentials_unavailable")
+    assert answer["headers"]["retry-after"] == "300"
 
 
 @pytest.mark.usefixtures("one_try")
