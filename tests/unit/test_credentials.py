@@ -28,6 +28,10 @@ def basic(user: str, password: str) -> str:
         (TOKEN | {"apiKeySid": "", "apiKeySecret": None}, basic(ACCOUNT_SID, AUTH_TOKEN)),
         (API_KEY | {"validationUrl": "https://api.twilio.com/"}, basic(KEY_SID, KEY_SECRET)),
         ({name: f"\ufeff {value}\r\n" for name, value in API_KEY.items()}, basic(KEY_SID, KEY_SECRET)),
+        (
+            {name: f"\v\u3000{value}\u200b\u2028" for name, value in API_KEY.items()},
+            basic(KEY_SID, KEY_SECRET),
+        ),
     ],
 )
 def test_a_secret_in_one_of_the_formats_is_understood(secret: dict[str, Any], authorization: str) -> None:

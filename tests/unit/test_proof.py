@@ -426,7 +426,7 @@ def test_any_forgery_is_rejected(
         ("hmac", "AP8A" * 8, "base64", b"\x00\xff\x00" * 8),
         ("hmac", "AP8" + "A" * 16, "base64", b"\x00\xff" + bytes(12)),
         ("token", "\u00e9" * 16, "text", ("\u00e9" * 16).encode()),
-        ("token", "\ufeff " + "A" * 32 + "\r\n", "text", b"A" * 32),
+        ("token", "\ufeff " + "A" * 32 + "\u202c\r\n", "text", b"A" * 32),
         ("basic", "user:password:", "text", b"user:password:"),
     ],
 )

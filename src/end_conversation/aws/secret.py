@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import time
 from contextlib import contextmanager
 from threading import Lock
@@ -25,8 +26,12 @@ T = TypeVar("T")
 STALE_USE = 30.0
 """Seconds for which an expired value stays in use after a failed read, before the next one."""
 
-INVISIBLE = " \t\r\n\u00a0\ufeff"
-"""White space, and the byte order mark that some editors write."""
+INVISIBLE = (
+    string.whitespace
+    + "\x85\xa0\u3000\ufeff"
+    + "".join(map(chr, (*range(0x2000, 0x2010), *range(0x2028, 0x2030), *range(0x205F, 0x2070))))
+)
+"""White space, editors' byte order mark, and zero-width and direction marks, which web pages have."""
 
 _SERVER_ERROR = 500
 
