@@ -20,7 +20,7 @@ variable "bucket" {
 }
 
 variable "template" {
-  description = "What sam package wrote."
+  description = "Template written by sam package."
   type        = string
   default     = "packaged.yaml"
 }
@@ -38,7 +38,7 @@ data "aws_s3_bucket" "packages" {
   bucket = var.bucket
 }
 
-# The template is larger than CloudFormation takes in a request.
+# The template is too large for a CloudFormation request.
 resource "aws_s3_object" "template" {
   bucket = var.bucket
   key    = "end-conversation/${filesha256(var.template)}.yaml"
