@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN401 - a caller may send anything
-    """End the conversations that an event of any trigger names.
+    """End the conversations that an event names.
 
     Returns:
         An API Gateway response, the failures of an SQS batch, or the result of the one command.
@@ -62,12 +62,12 @@ def _service() -> Service:
 
 def _warm_up() -> None:
     with suppress(EndConversationError):
-        # The first request meets the same error, and reports it.
+        # The first request gets the same error and reports it.
         _service().warm_up(Deadline(WARM_UP_LIMIT))
 
 
 def _start(initialization_type: str | None) -> None:
-    """Do at start, with a full processor, what the first request would otherwise wait for.
+    """Warm up during the start, which has a full processor, so that the first request need not wait.
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html

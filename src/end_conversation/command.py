@@ -1,4 +1,4 @@
-"""The command to end a conversation: JSON, validated once into a value that all else can trust."""
+"""The command to end a conversation: JSON, validated once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Command:
         account_sid: the Twilio account of the Flow; None: the default one.
         conversation_id: the caller's own id, for logs and outcome events.
         reason: for logs.
-        dry_run: end nothing, and say what would be ended.
+        dry_run: end nothing, and report what would end.
     """
 
     flow_sid: str
@@ -77,7 +77,7 @@ class Command:
         return cls(**given)
 
     def log_fields(self) -> dict[str, Any]:
-        """What log lines have of it: never a contact."""
+        """Its fields in log lines: never a contact."""
         return {
             "flow_sid": self.flow_sid,
             "execution_sid": self.execution_sid,
@@ -138,7 +138,7 @@ def format_date_time(instant: datetime) -> str:
 def earliest(*times: datetime | None) -> datetime | None:
     """The earliest of a trigger's own times, None if there is none.
 
-    One before 2020 is no time: `sam local` has seconds where API Gateway has milliseconds
+    A time before 2020 is ignored: `sam local` has seconds where API Gateway has milliseconds
     (https://github.com/aws/aws-sam-cli/issues/9279), and default payloads have 1970.
     """
     return min((time for time in times if time is not None and time >= _OLDEST_TIME), default=None)

@@ -37,7 +37,7 @@ class Config:
 
     Attributes:
         twilio_secret_id: name or ARN of the secret with the default account's Twilio credentials.
-        account_secret_prefix: start of the names of other accounts' secrets; None: no other accounts.
+        account_secret_prefix: prefix of the names of other accounts' secrets; None: no other accounts.
         secret_max_age: seconds for which a secret is cached.
         studio_base_url: scheme, host and port of the Studio API.
         proxy_url: HTTP proxy to Twilio, with its credentials; None: a direct connection.
@@ -63,7 +63,7 @@ class Config:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Read the settings; an empty variable counts as absent, since CloudFormation cannot leave one out.
+        """Read the settings; an empty variable counts as absent, because CloudFormation cannot omit one.
 
         Raises:
             ConfigurationError: names the variable, not its value.
@@ -125,7 +125,7 @@ def _seconds(environ: Mapping[str, str], name: str, default: str) -> float:
 
 
 def _allowed_flow_sids(value: str) -> frozenset[str] | None:
-    """The valid SIDs of the list. A list without any allows nothing, because it was meant to restrict."""
+    """The valid SIDs of the list. A list without any allows nothing: it was meant to restrict."""
     if not value:
         return None
     return frozenset(sid.lower() for entry in value.split(",") if FLOW_SID.fullmatch(sid := entry.strip()))
@@ -155,7 +155,7 @@ def _checked_base_url(value: str, *, sam_local: bool) -> str:
     url = _split(value)
     if url is None or "@" in value:
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL is not of the form https://host[:port]")
-    # Credentials are in a header: without TLS they may only go where nobody else can listen.
+    # Credentials are in a header: without TLS they must not leave this machine.
     if url.scheme == "http" and not sam_local and not _is_loopback(url.hostname or ""):
         raise ConfigurationError("TWILIO_STUDIO_BASE_URL must be https:// unless its host is loopback")
     return f"{url.scheme}://{url.netloc.lower()}"
@@ -180,7 +180,7 @@ def _proxy_url(environ: Mapping[str, str], base_url: str) -> str | None:
 
 
 def _split(value: str) -> SplitResult | None:
-    """The parts of a URL with no more than a scheme, user, password, host and port; None for any other."""
+    """The parts of a URL that has only a scheme, user, password, host and port; None for any other."""
     try:
         url = urlsplit(value)
         is_valid = bool(url.hostname) and (url.port is None or url.port > 0)

@@ -1,4 +1,4 @@
-"""How much time an invocation has left, and how to enforce it on calls without a limit of their own."""
+"""How much time an invocation has left, and how to enforce it on calls that have no limit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WARM_UP_LIMIT = 3.0
 """Seconds that a cold start may spend on connections; imports take less than one more."""
 
 HTTP_BUDGET = API_GATEWAY_LIMIT - COLD_START_ALLOWANCE - ANSWER_MARGIN
-"""Seconds for the work of an HTTP request: what the gateway leaves."""
+"""Seconds for the work of an HTTP request."""
 
 
 class Deadline:

@@ -1,4 +1,4 @@
-"""What can go wrong: one class per cause, with its code for callers, logs and metrics."""
+"""The errors: one class per cause, with its code for callers, logs and metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FieldError(NamedTuple):
 
 
 class EndConversationError(Exception):
-    """Base of all failures that callers are told about.
+    """Base of all failures that callers see.
 
     The message is safe to show: it never contains a credential, a contact's address or a payload.
     """
@@ -27,7 +27,7 @@ class EndConversationError(Exception):
     """Whether retrying the same command can never succeed."""
 
     shared_listing: bool = False
-    """Whether another command's listing of the Flow failed, which this one waited for."""
+    """Whether a listing that this command shared with another one failed."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -103,10 +103,10 @@ class UnsupportedMediaType(RequestRejected):
 
 
 class InvalidSignature(RequestRejected):
-    """A webhook has no valid proof of its sender; only the log says why.
+    """The sender of a webhook cannot be verified; only the log says why.
 
     Attributes:
-        cause: one of ours, nothing that the sender chose.
+        cause: a fixed name; it contains nothing that the sender chose.
     """
 
     code = "invalid_signature"
@@ -192,7 +192,7 @@ class TwilioError(TwilioFailure):
     metric = "TwilioErrors"
 
     too_large: bool = False
-    """Whether the response exceeds what is read."""
+    """Whether the response exceeds the limit."""
 
 
 class TwilioTimeout(TwilioFailure):
@@ -210,7 +210,7 @@ class TwilioThrottled(TwilioFailure):
 
 
 BY_SEVERITY = (TwilioThrottled, TwilioTimeout, TwilioError, CredentialsUnavailable, CredentialsRejected)
-"""Failures of several Executions, the most serious last: the most likely to affect the next command, too."""
+"""The most serious last: those most likely to affect the next command, too."""
 
 
 def severity(error: EndConversationError) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""An HTTP request as a value, whatever brought it here."""
+"""An HTTP request as a value, independent of the event format."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 class Invocation:
-    """State of one invocation. Thread-safe.
+    """The state of one invocation. Thread-safe.
 
     Args:
         trigger: value of the metrics' dimension.
@@ -130,7 +130,7 @@ class Invocation:
         self._events.append(Event(detail_type, detail))
 
     def publish(self) -> None:
-        """Publish the events; failures are logged and counted, and change nothing else."""
+        """Publish the events; failures are only logged and counted."""
         if self._bus is not None and self._events:
             publish(self._bus, self._events, self._publish_by.within(PUBLISHING_LIMIT), self.log_fields({}))
 
@@ -155,7 +155,7 @@ class Invocation:
             raise InternalError("the function has a defect; its log has the details") from None
 
     def report(self, error: EndConversationError, fields: dict[str, Any], message: str = NOT_ENDED) -> None:
-        """Log a failure, and count it unless it is that of a dry run."""
+        """Log a failure; count it, except in a dry run."""
         if fields.get("dry_run"):
             message = "dry_run"
         elif error.metric:
@@ -183,7 +183,7 @@ def _count(outcome: Outcome) -> None:
 
 
 def _facts(command: Command, outcome: Outcome) -> dict[str, Any]:
-    """What the log line says of the outcome."""
+    """The outcome's fields in the log line."""
     facts: dict[str, Any] = {}
     if outcome.nothing_found is not None:
         facts = {"active": outcome.nothing_found.active, "near": outcome.near or None}

@@ -1,6 +1,6 @@
 """The one logger and the one set of metrics.
 
-Log lines are JSON; the message is a stable identifier, everything else is in keys. Metrics use CloudWatch's
+Log lines are JSON: `message` is a stable identifier, all else is in other keys. Metrics use CloudWatch's
 embedded metric format, printed once at the end of an invocation. A process handles one invocation at a time,
 so the current metrics are module state; the lock is for that invocation's threads.
 """
@@ -30,7 +30,7 @@ def _make_logger() -> Logger:
     logging.captureWarnings(capture=True)
     # Powertools writes Unicode unescaped, which fails for lone surrogates; JSON input can contain them.
     serializer = partial(json.dumps, default=str, separators=(",", ":"))
-    # Lambda's level filter reads RFC 3339 times only, and takes a line with another for INFO:
+    # Lambda's level filter only reads RFC 3339 times; it takes any other line for INFO:
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
     make = partial(Logger, service=SERVICE, json_serializer=serializer, use_rfc3339=True, utc=True)
     try:
@@ -40,12 +40,12 @@ def _make_logger() -> Logger:
         made = make(level=logging.INFO, sampling_rate=0.0)
     own = logging.getLogger(SERVICE)
     own.propagate = False
-    # What libraries say is a JSON line too, never their DEBUG, whatever our level: botocore's has secrets.
+    # Libraries' logs are JSON lines, too, but never DEBUG, which contains secrets in botocore.
     root = logging.getLogger()
     root.handlers = [*own.handlers]
     for library in (root, logging.getLogger("botocore")):
         library.setLevel(logging.WARNING)
-    # Its warnings quote what a server sent.
+    # Its warnings quote responses.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     return made
 
@@ -80,7 +80,7 @@ def metrics_of(trigger: str) -> Iterator[None]:
 
 @contextmanager
 def without_metrics() -> Iterator[None]:
-    """Collect no metrics meanwhile."""
+    """Collect no metrics in this block."""
     global _current  # noqa: PLW0603 - as above
     metrics, _current = _current, None
     try:

@@ -19,11 +19,11 @@ MAX_IN_EVENT = 1000
 
 
 class NothingFound(NamedTuple):
-    """No active Execution is the contact's: it may be over already, or the address may not be Studio's.
+    """The contact has no active Execution: the conversation may be over, or Studio may have another address.
 
     Attributes:
         active: how many active Executions of the Flow were looked at.
-        near: how they are close to what was looked for: `channel`, `digits`, `later`; docs/calling.md.
+        near: how they are close to the contact: `channel`, `digits`, `later`; docs/calling.md.
     """
 
     active: int
@@ -55,7 +55,7 @@ class Outcome:
 
     Attributes:
         command: the command; None if it was invalid.
-        executions: the Executions that have ended; of a dry run, those that it would end.
+        executions: the Executions that have ended; in a dry run, those that would end.
         failed: those that may still be active.
         nothing_found: set if the contact has nothing to end.
         error: why the command failed, if it did; the most serious of several failures.
@@ -85,7 +85,7 @@ class Outcome:
 
     @property
     def near(self) -> list[str]:
-        """Of a contact with nothing to end: how active Executions are close to it."""
+        """How active Executions are close to a contact with nothing to end."""
         return list(self.nothing_found.near) if self.nothing_found else []
 
     @property

@@ -61,7 +61,7 @@ class Service:
         with ThreadPoolExecutor(2) as threads:
             threads.submit(self._connections.open, deadline.remaining())
             if self.config.outcome_event_bus is not None:
-                # If created later, it would use up the second that is reserved for publishing.
+                # Creating it later would use up the second that is reserved for publishing.
                 threads.submit(client, "events")
             self.accounts.default.credentials.get(deadline)
 
@@ -113,7 +113,7 @@ class Service:
             # The contact has nothing active, and there may be near misses.
             return self.end_conversation(command, deadline, retries)
         if command.dry_run:
-            # What has ended since the listing would not be ended.
+            # Leave out what has ended since the listing.
             each = still_active
         if not each:
             return Outcome(command, nothing_found=NothingFound(found.active, found.near))

@@ -117,7 +117,7 @@ class Sweeper:
         self._oldest: dict[str, list[ActiveExecution]] = {}
         self._unlisted: dict[str, EndConversationError] = {}
         self._tally: Counter[tuple[str, str]] = Counter()
-        # Start nothing that could not finish: reserve the time of one try, or a quarter of what is left.
+        # Start nothing that cannot finish: reserve the time of one try, or a quarter of the time left.
         left = invocation.deadline.remaining()
         self._stop = Deadline(left - min(TRY_TIMEOUT, left / 4))
 
@@ -173,7 +173,7 @@ class Sweeper:
                     self._tally[one.flow_sid, outcome] += 1
 
     def _end_one(self, one: Stuck) -> Literal["ended", "failed", "left"]:
-        """The outcome; what is left is for the next run."""
+        """The outcome; `left` is for the next run."""
         if not self._stop.remaining():
             return "left"
         retries: Retries = []
@@ -184,7 +184,7 @@ class Sweeper:
             return "ended"
         except EndConversationError as error:
             if isinstance(error, TwilioThrottled):
-                # Until then every other request would be refused, too.
+                # Twilio would throttle every other request, too.
                 self._stop = Deadline(0)
             self._invocation.report(error, self._fields(*one, retries=retries))
             return "failed"
@@ -224,7 +224,7 @@ class Sweeper:
 
 
 def event_detail(result: dict[str, Any]) -> dict[str, Any]:
-    """The result as the detail of an outcome event: the same, in a limited size."""
+    """The result as the detail of an outcome event, limited in size."""
     listed = MAX_OLDEST_IN_EVENT // len(result["flows"])
     flows = [
         flow | {"oldest": flow["oldest"][:listed]} if "oldest" in flow else flow for flow in result["flows"]
@@ -233,7 +233,7 @@ def event_detail(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_default_payload(event: object) -> bool:
-    """Whether this is what EventBridge and its Scheduler send where a schedule has no input.
+    """Whether this is the payload of an EventBridge or Scheduler schedule without an input.
 
     https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
     """

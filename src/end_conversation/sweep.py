@@ -22,7 +22,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:  # noqa: ANN4
         What was found and ended in each Flow; docs/sweep.md describes it.
 
     Raises:
-        InvalidRequest: before anything is done; FlowNotAllowed and AccountNotAllowed, too.
+        InvalidRequest, FlowNotAllowed, AccountNotAllowed: before anything is done.
         EndConversationError: no Flow could be listed.
     """
     with metrics_of("sweep"):

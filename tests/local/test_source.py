@@ -72,7 +72,7 @@ def test_errors_are_shown_with_their_values() -> None:
         "WRONG event 2  makes no valid command",
         f"WRONG   {NO_NUMBER} {NO_COUNTRY_CODE}; it is {PHONE}",
         "WRONG event 3  makes no valid command",
-        rf'WRONG   {NO_NUMBER} is not one; it is "\u202a+1\u202c"',
+        rf'WRONG   {NO_NUMBER} is not valid; it is "\u202a+1\u202c"',
         "WRONG event 4  makes no valid command",
         'WRONG   occurred_at must be an RFC 3339 date-time with a time zone; it is "yesterday"',
         "event 5  makes the command",

@@ -281,7 +281,7 @@ def test_expired_credentials_bridge_a_failure_for_their_account(
     assert not failed(function(in_sqs(one.command(), other.command())))
     assert function.metrics == {"ExecutionsEnded": 2, "StaleCredentialsUsed": 1}
     (line,) = [line for line in function.logs if line["message"] == "stale_credentials_used"]
-    assert line["detail"] == "Secrets Manager refuses the secret: InternalServiceError"
+    assert line["detail"] == "Secrets Manager rejected the request: InternalServiceError"
 
 
 def test_only_the_most_recently_used_accounts_are_kept(

@@ -134,7 +134,7 @@ def test_what_does_not_say_otherwise_is_of_the_flow(
 
 
 NO_LIST = "Twilio returned 200 without a list"
-REPEATED = "Twilio repeats a page of the list"
+REPEATED = "Twilio repeated a page of the list"
 
 
 @pytest.mark.parametrize(

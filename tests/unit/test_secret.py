@@ -100,13 +100,13 @@ def test_a_clock_that_was_set_back_prolongs_no_stale_use(
     ("fault", "message"),
     [
         *(
-            ({"code": code}, f"Secrets Manager refuses the secret: {code}")
+            ({"code": code}, f"Secrets Manager rejected the request: {code}")
             for code in ("ResourceNotFoundException", "AccessDeniedException", "DecryptionFailure")
         ),
         ({"status": 200, "body": '{"SecretString": ""}'}, "it is empty"),
-        ({"status": 200, "body": '["not", "an", "object"]'}, "Secrets Manager fails: AttributeError"),
-        ({"delay": 20.0}, "Secrets Manager does not answer in time"),
-        ({"broken": "drip", "interval": 0.3}, "Secrets Manager does not answer in time"),
+        ({"status": 200, "body": '["not", "an", "object"]'}, "Secrets Manager failed: AttributeError"),
+        ({"delay": 20.0}, "Secrets Manager did not respond in time"),
+        ({"broken": "drip", "interval": 0.3}, "Secrets Manager did not respond in time"),
     ],
     ids=str,
 )
@@ -149,8 +149,8 @@ def refused_with(answer: Any) -> Any:
             for text in (5, {"a": 1}, None, " ")
         ),
         (lambda **_: {}, "it is empty"),
-        (refused_with({}), "Secrets Manager refuses the secret: no error code"),
-        (refused_with({"Error": {}}), "Secrets Manager refuses the secret: no error code"),
+        (refused_with({}), "Secrets Manager rejected the request: no error code"),
+        (refused_with({"Error": {}}), "Secrets Manager rejected the request: no error code"),
     ],
 )
 def test_what_a_secret_may_be(clock: SimpleNamespace, get_secret_value: Any, value: str) -> None:
@@ -161,7 +161,7 @@ def test_what_a_secret_may_be(clock: SimpleNamespace, get_secret_value: Any, val
 
 @pytest.mark.parametrize(
     ("fault", "outcome"),
-    [({"delay": 0.5}, "first"), ({"delay": 20.0}, "Secrets Manager does not answer in time")],
+    [({"delay": 0.5}, "first"), ({"delay": 20.0}, "Secrets Manager did not respond in time")],
 )
 def test_concurrent_callers_share_one_read(
     secret: Secret[str], secrets_manager: SecretsManager, fault: dict[str, Any], outcome: str
@@ -181,7 +181,7 @@ def test_a_reader_that_hangs_does_not_hold_up_others(
     with ThreadPoolExecutor(1) as threads:
         other = threads.submit(get, secret, 20.0)
         assert eventually(lambda: secrets_manager.calls)
-        assert get(secret, 0.1) == "Secrets Manager does not answer in time"
+        assert get(secret, 0.1) == "Secrets Manager did not respond in time"
         assert not other.done()
         secrets_manager.recover()
 

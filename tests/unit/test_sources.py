@@ -258,7 +258,7 @@ def test_each_finds_the_events() -> None:
     """Each is judged by itself: an invalid one does not affect the others."""
     body = {"list": [{"a": 1, "phone": "x"}, {"phone": "y"}, {"a": [], "phone": "z"}, {"a": 1}]}
     declaration = {"each": "list", "when": "a == `[]` && abs(a) || a"}
-    error = "when cannot be evaluated: abs takes no array"
+    error = "when cannot be evaluated: abs does not accept array"
     assert payloads(declaration, body) == [payload(contact="x"), None, error, payload()]
     assert payloads({"each": "@"}, []) == []
     assert len(payloads({"each": "@"}, [{}] * MAX_EVENTS)) == MAX_EVENTS
@@ -268,7 +268,7 @@ def test_each_finds_the_events() -> None:
     ("each", "complaint"),
     [
         *((f"it[{index}]", "must be a list of at most 100 events") for index in range(5)),
-        ("abs(it)", "cannot be evaluated: abs takes no array"),
+        ("abs(it)", "cannot be evaluated: abs does not accept array"),
     ],
 )
 def test_each_must_find_at_most_a_hundred_events(each: str, complaint: str) -> None:
@@ -284,10 +284,10 @@ def test_each_must_find_at_most_a_hundred_events(each: str, complaint: str) -> N
             {"contact": "e164(text)"},
             "contact cannot be evaluated: the phone number has letters or an extension",
         ),
-        ({"contact": "join('', ['a', none])"}, "contact cannot be evaluated: join takes no null"),
+        ({"contact": "join('', ['a', none])"}, "contact cannot be evaluated: join does not accept null"),
         (
             {"contact": "a", "occurred_at": "from_unix(text)", "account_sid": "abs(text)"},
-            "occurred_at cannot be evaluated; account_sid cannot be evaluated: abs takes no string",
+            "occurred_at cannot be evaluated; account_sid cannot be evaluated: abs does not accept string",
         ),
     ],
 )

@@ -81,8 +81,8 @@ def test_what_may_still_succeed_comes_again(
 @pytest.mark.parametrize(
     ("fault", "detail"),
     [
-        ({"code": "AccessDenied"}, "SQS refuses the message: AccessDenied"),
-        ({"delay": 20.0}, "SQS does not confirm the message, and may have it: TimeoutError"),
+        ({"code": "AccessDenied"}, "SQS rejected the message: AccessDenied"),
+        ({"delay": 20.0}, "SQS did not confirm the message, but may have it: TimeoutError"),
     ],
 )
 def test_a_message_that_cannot_be_moved_is_reported(

@@ -371,7 +371,7 @@ def test_a_403_reads_no_secret_and_a_failing_read_is_reported(
     error = failure(end)
     assert (type(error), str(error)) == (
         CredentialsUnavailable,
-        "Secrets Manager refuses the secret: AccessDeniedException",
+        "Secrets Manager rejected the request: AccessDeniedException",
     )
 
 

@@ -25,7 +25,7 @@ CALL_LIMIT = MAX_ATTEMPTS * (CONNECT_TIMEOUT + READ_TIMEOUT)
 """Seconds that a call may take, with all retries; botocore's defaults (60 s, 5 tries) exceed every budget."""
 
 _ATTEMPTS = {"events": 1}
-"""Of a service whose requests our own code tries again: PutEvents may fail for some entries only."""
+"""Services whose requests our own code retries: PutEvents may fail for some entries only."""
 
 # Clients are thread-safe; creating one is not:
 # https://docs.aws.amazon.com/boto3/latest/guide/clients.html

@@ -1,4 +1,4 @@
-"""Outcome events on EventBridge, published in as few calls as possible and never at the commands' expense.
+"""Publishes outcome events on EventBridge, in as few calls as possible; failures never affect commands.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
 """
@@ -88,7 +88,7 @@ def _put(
         ]
     except ClientError as error:
         return entries, str(error.response.get("Error", {}).get("Code", "no error code"))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost what was done before
+    except Exception as error:  # noqa: BLE001 - no failure may affect the commands
         return entries, type(error).__name__
     return [entry for entry, _ in failed], next((code for _, code in failed if code), "no error code")
 

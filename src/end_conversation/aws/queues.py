@@ -39,8 +39,8 @@ def send(queue_url: str, body: str, deadline: Deadline, **attributes: str) -> st
         return answer["MessageId"]
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "no error code")
-        raise QueueUnavailable(f"SQS refuses the message: {code}") from error
+        raise QueueUnavailable(f"SQS rejected the message: {code}") from error
     except Exception as error:  # botocore raises anything for a response that it cannot read
         raise QueueUnavailable(
-            f"SQS does not confirm the message, and may have it: {type(error).__name__}"
+            f"SQS did not confirm the message, but may have it: {type(error).__name__}"
         ) from error

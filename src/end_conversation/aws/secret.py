@@ -37,7 +37,7 @@ _SERVER_ERROR = 500
 
 
 class Secret(Generic[T]):
-    """A secret's value, made by `parse` from its text. Thread-safe: one thread reads at a time.
+    """A secret's value, which `parse` makes from its text. Thread-safe: one thread reads at a time.
 
     Args:
         client: Secrets Manager's.
@@ -127,12 +127,12 @@ class Secret(Generic[T]):
     def _usable(self) -> T | None:
         now = time.time()
         fresh = 0 <= now - self._read_at < self._max_age
-        # Both ways: a clock that was set back must not prolong anything.
+        # Both bounds: a clock that was set back must not prolong the use.
         stale = 0 < self._stale_until - now <= STALE_USE
         return self._value if fresh or stale else None
 
     def _read(self, deadline: Deadline) -> CredentialsUnavailable | None:
-        """Read the secret. The failure is returned, not raised: other threads may share it."""
+        """Read the secret. The failure is returned, not raised, because other threads may share it."""
         self._last_began, began_at = monotonic(), time.time()
         # Leave half of the time for what needs the value.
         seconds = min(CALL_LIMIT, deadline.remaining() / 2)
@@ -157,11 +157,11 @@ class Secret(Generic[T]):
             answer = call_within(seconds, lambda: self._client.get_secret_value(SecretId=self._secret_id))
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "no error code")
-            raise CredentialsUnavailable(f"Secrets Manager refuses the secret: {code}") from error
+            raise CredentialsUnavailable(f"Secrets Manager rejected the request: {code}") from error
         except TimeoutError as error:
-            raise CredentialsUnavailable("Secrets Manager does not answer in time") from error
+            raise CredentialsUnavailable("Secrets Manager did not respond in time") from error
         except Exception as error:  # botocore raises anything for a response that it cannot read
-            raise CredentialsUnavailable(f"Secrets Manager fails: {type(error).__name__}") from error
+            raise CredentialsUnavailable(f"Secrets Manager failed: {type(error).__name__}") from error
         try:
             return self._parse(_text(answer))
         except ValueError as error:
@@ -170,7 +170,7 @@ class Secret(Generic[T]):
     @contextmanager
     def _locked(self, deadline: Deadline) -> Iterator[None]:
         if not self._lock.acquire(timeout=deadline.remaining()):
-            raise CredentialsUnavailable("Secrets Manager does not answer in time")
+            raise CredentialsUnavailable("Secrets Manager did not respond in time")
         try:
             yield
         finally:
@@ -178,10 +178,10 @@ class Secret(Generic[T]):
 
 
 def _text(answer: Mapping[str, Any]) -> str:
-    """The secret's text, if it has any, without what consoles and editors add unseen.
+    """The secret's text, if it has any, without the invisible characters that consoles and editors add.
 
     Raises:
-        ValueError: it is binary, and no text.
+        ValueError: it is binary, and not text.
     """
     text = answer.get("SecretString")
     if text is None and isinstance(binary := answer.get("SecretBinary"), bytes):

@@ -14,7 +14,7 @@ from end_conversation.http_request import SOURCE_NAME, HttpRequest
 
 
 def to_http_request(event: dict[str, Any]) -> HttpRequest:
-    """The request in an event; what the event lacks, or has in another type, counts as absent."""
+    """The request in an event; fields that are missing or of another type count as absent."""
     method, route = _method_and_route(event)
     host, path, query = _url_parts(event)
     context = _object(event.get("requestContext"))
@@ -68,7 +68,7 @@ def _url_parts(event: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _headers(event: dict[str, Any]) -> dict[str, list[str]]:
-    """All values by lower-case name. A REST API has repeated headers in a field of their own."""
+    """All values by lower-case name. A REST API has repeated headers in a separate field."""
     headers: dict[str, list[str]] = {}
     given = _object(event.get("headers")) | _object(event.get("multiValueHeaders"))
     for name, value in given.items():

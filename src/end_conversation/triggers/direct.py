@@ -14,7 +14,7 @@ def handle(invocation: Invocation, event: object) -> dict[str, Any]:
     """The result of the command.
 
     Raises:
-        EndConversationError: its class tells the caller what went wrong.
+        EndConversationError: its class is the caller's `errorType`.
     """
     outcome = invocation.carry_out(lambda: unwrap(event))
     if outcome.error is None:

@@ -1,7 +1,7 @@
-"""What AWS wraps a command in: EventBridge events, SNS notifications, records of failed invocations.
+"""Unwraps commands from EventBridge events, SNS notifications and records of failed invocations.
 
 They nest: a rule's event may come through a topic and a queue, and end in the record of a failed invocation.
-Each has a time of its own. A sender can choose some of them, so the earliest counts.
+Each has its own time. A sender can choose some of them, so the earliest counts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def unwrap(payload: object, sent_at: datetime | None = None) -> Request:
 
     Args:
         payload: the decoded JSON.
-        sent_at: the time of what delivered it.
+        sent_at: the trigger's own time.
 
     Raises:
         InvalidRequest: a time is invalid, so `occurred_at` has no upper limit; or there is no command to run.

@@ -1,4 +1,4 @@
-"""The HTTP trigger: routes, and what becomes of the commands of a request."""
+"""The HTTP trigger: routes, and how the commands of a request are carried out."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ MAX_CONCURRENCY = 10
 """Commands of one request that run concurrently."""
 
 DEFAULT_SID_LIMIT = 2.0
-"""Seconds to find out the default account's SID, before commands are queued all the same."""
+"""Seconds to read the default account's SID before commands are queued without it."""
 
 QUEUEING_LIMIT = 4.0
 """Seconds for queueing commands: some senders give up after 5."""
 
-# One that is not closed goes on to the end: looking for the end of each anew would take quadratic time.
+# One that is not closed extends to the end; searching the end of each again would take quadratic time.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)', re.DOTALL)
 
 
@@ -69,7 +69,7 @@ class _Event(NamedTuple):
     payload: object
 
     def load(self, sent_at: datetime | None) -> Request:
-        """The command that is asked for.
+        """The command to carry out.
 
         Raises:
             InvalidRequest: the source's mapping does not fit the event.
@@ -88,7 +88,7 @@ def handle(invocation: Invocation, event: dict[str, Any]) -> dict[str, Any]:
     """The response to an API Gateway event. Never raises."""
     request = to_http_request(event)
     if request.method == "HEAD" and request.route in WEBHOOK_ROUTES:
-        # Some vendors try a URL so before they save it. Any source's name: it reveals nothing.
+        # Some vendors test a URL with HEAD before they save it. Any name works, which reveals nothing.
         return response(HTTPStatus.OK, "", {})
     fields: dict[str, Any] = {"request_id": request.request_id}
     try:
@@ -138,7 +138,7 @@ def _authenticate(invocation: Invocation, request: HttpRequest) -> Source | None
         raise MethodNotAllowed("POST" if request.route == ROUTE else "HEAD, POST")
     if request.route == ROUTE:
         return None
-    # Only webhooks need proofs and sources; other commands should not wait for their import.
+    # Only webhooks need this; other commands should not wait for the import.
     from end_conversation.webhooks import verifier  # noqa: PLC0415 - see above
 
     config = invocation.service.config
@@ -187,7 +187,7 @@ def _accept(
     """The response after queueing all of the valid commands."""
     commands: list[Command] = []
     errors: list[EndConversationError | None] = []
-    # One for all: Secrets Manager may hang, and the sender does not wait.
+    # One limit for all: Secrets Manager may hang, and the sender does not wait.
     checked_by = invocation.deadline.within(DEFAULT_SID_LIMIT)
     for event in events:
         command: Command | None = None
@@ -220,14 +220,14 @@ def _accept(
         count("CommandsQueued", len(message_ids))
     for told in queued:
         if isinstance(told, EndConversationError):
-            # Those already queued are carried out anyway, and again when the sender retries.
+            # Commands already in the queue are carried out, and again when the sender retries.
             return problem(told, fields["request_id"], more)
     accepted = {"status": "accepted"} | (more if len(events) > 1 else {"message_id": message_ids[0]})
     return answer(HTTPStatus.ACCEPTED, accepted, headers={"preference-applied": "respond-async"})
 
 
 def _place(event: _Event, events: list[_Event]) -> dict[str, int]:
-    """Log fields that tell one of several events."""
+    """Log fields that identify one of several events."""
     return {} if len(events) == 1 else {"index": event.position}
 
 
@@ -256,7 +256,7 @@ def _refuse(
     (first, *others) = filter(None, errors)
     if not others:
         return problem(first, fields["request_id"])
-    none = InvalidRequest(f"none of the {len(events)} events makes a command that may be carried out")
+    none = InvalidRequest(f"none of the {len(events)} events can be carried out")
     return problem(none, fields["request_id"], {"rejected": _rejected(events, errors)})
 
 
@@ -265,7 +265,7 @@ def _queue(
 ) -> str | EndConversationError:
     """SQS's id of the command's message, or the reason why there is none; both are logged.
 
-    Unless SQS confirms it, no outcome is published: the caller is told, and it may be in the queue.
+    Unless SQS confirms it, no outcome is published: the caller gets an error, and SQS may have it.
     """
     attributes = {"source": fields["source"]} if fields.get("source") else {}
     fields = fields | command.log_fields()

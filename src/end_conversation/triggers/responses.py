@@ -1,4 +1,4 @@
-"""API Gateway's responses: results, and problems as RFC 9457 has them."""
+"""API Gateway's responses: results, and problems as in RFC 9457."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def problem(
         error: decides about the status.
         request_id: the gateway's.
         more: further members.
-        each: the errors of which this is the most serious one.
+        each: all errors, of which `error` is the most serious.
     """
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     internal = isinstance(error, InternalError)
@@ -121,7 +121,7 @@ def problem(
 
 
 def _retry_after(error: EndConversationError) -> int:
-    """Seconds; 0 for errors after which waiting is no better than not waiting."""
+    """Seconds; 0 for errors for which waiting does not help."""
     match error:
         case QueueUnavailable():
             return QUEUE_RETRY_AFTER

@@ -83,7 +83,7 @@ def _is_dead_lettered(invocation: Invocation, record: dict[str, Any], code: str)
         if source := _source(record):
             attributes["source"] = source
         send(queue_url, body, invocation.deadline, **attributes)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it costs this message only
+    except Exception as error:  # noqa: BLE001 - must not affect other messages
         told = str(error) if isinstance(error, EndConversationError) else type(error).__name__
         logger.error("message_not_dead_lettered", extra=fields | {"detail": told})
         return False

@@ -66,7 +66,7 @@ class Answer:
         status: HTTP status.
         content: the body's JSON object; empty if there is none.
         size: bytes of the body.
-        request_id: what Twilio's support asks for.
+        request_id: Twilio's support asks for it.
         retry_after: seconds.
         milliseconds: how long it took.
     """
@@ -179,7 +179,7 @@ class Account:
             except _NoAnswer as none:
                 failed += 1
                 entry = none.as_attempt()
-                # A try cut short by the deadline says nothing about Twilio; the one before does.
+                # A try cut short by the deadline says nothing about Twilio; report the one before.
                 if failure is None or deadline.remaining():
                     failure = none.failure
                 is_slow = isinstance(none.failure, TwilioTimeout)
@@ -191,7 +191,7 @@ class Account:
                     return _accepted(answer)
                 entry = answer.as_attempt()
                 throttled = answer.status == HTTPStatus.TOO_MANY_REQUESTS
-                # Twilio did not process a throttled request, so only time limits how often it is sent.
+                # Twilio did not process a throttled request, so only the deadline limits its attempts.
                 failed += not throttled
                 failure = answer.failure(
                     TwilioThrottled if throttled else TwilioError,
@@ -216,7 +216,7 @@ class Account:
             if newer is not None:
                 retries.append(answer.as_attempt())
                 if newer.account_sid.casefold() != credentials.account_sid.casefold():
-                    # The other account's 404 would look like an Execution that is gone.
+                    # The other account's 404 would look like an Execution that no longer exists.
                     raise CredentialsUnavailable("the secret now has another account's credentials")
                 answer = self._send(method, path, deadline, body, newer)
         return answer
@@ -313,7 +313,7 @@ def _json_object(content: bytes) -> dict[str, Any]:
 
 
 def _without_context(parsed: dict[str, Any]) -> dict[str, Any]:
-    """An Execution's context is never used, and may be larger than all else."""
+    """An Execution's context is never used, and may be very large."""
     parsed.pop("context", None)
     return parsed
 

@@ -49,7 +49,7 @@ class Accounts:
         self.default = self._account(config.twilio_secret_id, None)
 
     def get(self, account_sid: str | None, deadline: Deadline) -> Account:
-        """The account that a command names, or else the default one.
+        """The account that a command names, or the default one.
 
         Raises:
             AccountNotAllowed: this deployment serves the default account only.
@@ -65,7 +65,7 @@ class Accounts:
                 return self.default
             if not has_others:
                 raise AccountNotAllowed("this deployment does not serve the account")
-        # The default account's trouble must not affect the others: read its secret only if the named account
+        # Problems of the default account must not affect others: read its secret only if the named account
         # has none of its own.
         account = self._other(account_sid)
         try:
@@ -78,7 +78,7 @@ class Accounts:
         return account
 
     def check_allowed(self, account_sid: str | None, deadline: Deadline) -> None:
-        """Reject an account that this deployment does not serve, if this can be found out in time.
+        """Reject an account that this deployment does not serve, if it can tell in time.
 
         Raises:
             AccountNotAllowed: this deployment serves the default account only.

@@ -1,11 +1,12 @@
 """Lists the active Executions of a Flow, none missed, however many others begin and end meanwhile.
 
-Where Twilio's pages go by position, each Execution that ends moves another one across the edge of a page. So:
+If Twilio's pages go by position, each Execution that ends moves another one to the previous page. So:
 
-1. A page is one look at the list. Newest first, it has all that is in its window and newer than its oldest.
-2. The rest of the window is asked for by time, up to and including the second of that oldest.
+1. A page is one snapshot of the list. Newest first, it has everything in its window that is newer than its
+   oldest.
+2. The rest of the window is requested by time, up to and including the second of that oldest.
    `date_created` never changes, so nothing can move an Execution out of its window.
-3. Windows do not depend on each other, so they are listed side by side.
+3. Windows do not depend on each other, so they are listed concurrently.
 4. Where 1 or 2 does not hold (another order, or a page that goes no further back), pages go on by Twilio's
    token and are read until two passes show the same; otherwise it is an error. A page all of one second
    shows no order, so what would be newer is asked for, too.
@@ -37,16 +38,16 @@ PAGE_SIZE = 1000
 """Executions in a page: Twilio's maximum."""
 
 PAGE_BYTES = 4_000_000
-"""About so much in every page after the first, since CONCURRENCY pages are in memory at a time."""
+"""Target size of every page after the first, because CONCURRENCY pages are in memory at a time."""
 
 MAX_PARTS = CONCURRENCY + 2
 """Windows that the rest of a window is cut into."""
 
 FILL = 0.9
-"""Share of a page that a window is expected to fill: what does not fit takes a second request."""
+"""Share of a page that a window is expected to fill; the rest avoids second requests."""
 
 MAX_PASSES = 4
-"""Times that pages are read by token before the list counts as too restless."""
+"""How often pages are read by token before the list counts as changing too fast."""
 
 
 Position = dict[str, str | int]
@@ -223,15 +224,15 @@ class _Pages:
                 if position is not None:
                     token = position.get("PageToken")
                     if token in tokens:
-                        raise page.answer.failure(TwilioError, "Twilio repeats a page of the list")
+                        raise page.answer.failure(TwilioError, "Twilio repeated a page of the list")
                     tokens.append(token)
             if len(pages) == 1 or pages == before:
                 return []
             before = pages
-        raise page.answer.failure(TwilioError, "Twilio's list does not stand still")
+        raise page.answer.failure(TwilioError, "Twilio's list kept changing")
 
     def _ask(self, window: Window, position: Position | None = None) -> _Page:
-        """Take a page; where it is too large or too slow, a smaller one."""
+        """Take a page; if it is too large or too slow, a smaller one."""
         while True:
             size = self._size
             query = self._query(window, size) | (position or {})
@@ -288,7 +289,7 @@ def _created(listed: Any) -> int | None:  # noqa: ANN401 - Twilio's JSON
 
 
 def _is_active(listed: dict[str, Any], flow_sid: str) -> bool:
-    """Whether it is what was asked for: don't trust the server's filter."""
+    """Whether it matches the request: the server's filter may not work."""
     sid, in_flow = listed.get("sid"), listed.get("flow_sid", flow_sid)
     return (
         listed.get("status") == "active"

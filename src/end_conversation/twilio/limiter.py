@@ -1,4 +1,4 @@
-"""How many requests may be in flight: fewer after a 429, more again after successes.
+"""Limits the requests in flight: fewer after a 429, more again after successes.
 
 Additive increase and multiplicative decrease, as in TCP: independent processes settle below Twilio's
 limit for all of them.

@@ -1,16 +1,15 @@
 """Finds contacts' active Executions: a Flow is listed once for many commands.
 
 Twilio has no filter by contact, so finding a contact's Executions means listing the Flow's, which is what
-`active` does. Here a listing is shared:
+`active` does. This module shares a listing:
 
-1. Executions only ever leave a listing. So it serves every command whose `occurred_at` is not after its
-   begin. For a later command, what is newer is listed and added.
-2. A listing of several pages is kept for MAX_AGE. One of a single page, which takes one request again, serves
-   only the invocation that made it.
-3. What is kept may have ended meanwhile: ending it costs a request that tells. Near misses are only told from
-   a listing of the same invocation.
-4. Of contacts, only keyed hashes are kept.
-5. A failure is shared by the commands that waited for the listing, and then forgotten.
+1. Executions only leave a listing, so it serves every command whose `occurred_at` is not after its begin.
+   For a later command, newer Executions are listed and added.
+2. A listing of several pages is kept for MAX_AGE. One of a single page serves only its own invocation.
+3. Kept Executions may have ended; the request that ends one finds out. Near misses are only reported from a
+   listing of the same invocation.
+4. Contacts are kept as keyed hashes only.
+5. Commands that waited for a failed listing share its failure, which is then forgotten.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ MAX_AGE = 600
 """Seconds after which a Flow is listed as a whole again."""
 
 OVERLAP = 60
-"""Seconds before the newest Execution seen from which newer ones are asked for.
+"""Newer Executions are listed from so many seconds before the newest one seen.
 
 Both times are Twilio's, so our clock does not matter; Twilio may list an Execution that much after its
 `date_created`.
 """
 
 MAX_KEPT = 100_000
-"""Executions that are kept of all Flows, at about 0.5 kB each: 50 MB."""
+"""Executions kept, of all Flows together, at about 0.5 kB each: 50 MB."""
 
 MAX_FLOWS = 100
 """Flows whose listings are kept, the most recently used."""
@@ -55,13 +54,13 @@ MAX_FLOWS = 100
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a Flow has for some contacts.
+    """The active Executions of some contacts in a Flow.
 
     Attributes:
         executions: the active Executions of any of them, oldest first.
-        near: what else may be theirs, where nothing was found: `channel`, `digits`, `later`, in this order.
+        near: if none was found, how others are close: `channel`, `digits`, `later`, in this order.
         active: how many active Executions were looked at.
-        is_kept: whether this is from another invocation's listing, so that any may have ended meanwhile.
+        is_kept: whether this is from another invocation's listing, so that any may have ended since.
     """
 
     executions: tuple[ActiveExecution, ...]
@@ -84,7 +83,7 @@ class _Listing:
         base: a finished listing to which newer Executions are added; None: the whole Flow is listed.
 
     Attributes:
-        began: seconds since 1970. Unlike others, this clock goes on while Lambda freezes the process.
+        began: seconds since 1970. This clock also runs while Lambda freezes the process.
         whole_began: when the listing of the whole Flow began.
         invocation: which listed the whole Flow.
         is_long: whether the whole Flow took more than one page.
@@ -129,12 +128,12 @@ class _Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """What a command needs a listing for.
+    """What a command needs from a listing.
 
     Attributes:
         until: seconds since 1970; later Executions are not its own.
         invocation: its own.
-        anew: whether it takes nothing from other invocations.
+        anew: whether it accepts no other invocation's listing.
     """
 
     until: float
@@ -193,7 +192,7 @@ class Listings:
                     listing.executions.pop(sid, None)
 
     def _get(self, flow: Flow, need: _Need, retries: Retries) -> _Listing:
-        """A listing that meets the need: another command's, or else a new one."""
+        """A listing that meets the need: another command's, or a new one."""
         while True:
             with self._lock:
                 listing = self._latest.get(_key(flow))
@@ -207,7 +206,7 @@ class Listings:
             try:
                 listing.done.result(need.invocation.remaining())
             except TimeoutError:
-                raise TwilioTimeout("the list of the Flow's Executions takes too long") from None
+                raise TwilioTimeout("listing the Flow's Executions took too long") from None
             except EndConversationError as error:
                 if listing.began >= need.until:
                     shared = copy.copy(error)
@@ -226,7 +225,7 @@ class Listings:
                     del self._latest[key]
                     if listing.base:
                         self._latest[key] = listing.base
-            # Only now, so that who waited does not come upon it again.
+            # Only now, so that a command that waited does not find it again.
             listing.done.set_exception(error)
             raise
         with self._lock:

@@ -1,7 +1,7 @@
 """Contacts' addresses as keyed hashes, and how close two of them are.
 
-An address is compared, never kept: what stays in memory between invocations are hashes with a random key, and
-of a phone number the digits before its last eight, which are country and area.
+Addresses are never kept: between invocations, memory only holds hashes with a random key, and the digits of a
+phone number before its last eight, which are country and area.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NO_DIGITS = re.compile(r"[^0-9]+")
 
 
 class Fingerprint(NamedTuple):
-    """What is kept of an address.
+    """The parts of an address that are kept.
 
     Attributes:
         address: hash of all of it.
@@ -45,7 +45,7 @@ class Fingerprint(NamedTuple):
 
 
 class Fingerprints:
-    """Makes fingerprints that can be compared with each other, with a key of its own."""
+    """Makes fingerprints that can be compared with each other, with its own key."""
 
     def __init__(self) -> None:
         self._key = os.urandom(16)
@@ -73,7 +73,7 @@ class Fingerprints:
 
 
 def near_miss(wanted: Fingerprint, other: Fingerprint) -> Literal["channel", "digits"] | None:
-    """How an address that is not the wanted one may still be the same person's, if so.
+    """How a different address may still be the same person's, if so.
 
     Returns:
         `channel`: the same address under another channel. `digits`: a number with the same last eight digits
@@ -90,7 +90,7 @@ def near_miss(wanted: Fingerprint, other: Fingerprint) -> Literal["channel", "di
 
 
 def _number(address: str) -> str:
-    """The digits of a phone number without zeros in front, which are trunk and international prefixes.
+    """The digits of a phone number without leading zeros, which are trunk and international prefixes.
 
     Empty if it has letters, as names have. A `+` may come as `%2B`.
     """

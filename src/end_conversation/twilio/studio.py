@@ -39,7 +39,7 @@ class Execution:
 def look_up(
     account: Account, flow_sid: str, execution_sid: str, deadline: Deadline, retries: Retries
 ) -> Execution:
-    """Ask for an Execution, and change nothing.
+    """Get an Execution.
 
     Raises:
         ExecutionNotFound: the Execution or the Flow does not exist.
@@ -56,7 +56,7 @@ def end(
 ) -> Execution:
     """End an Execution; one that has already ended is a success.
 
-    Twilio answers 409 for an Execution that has ended, and for other conflicts too. After it, and after any
+    Twilio returns 409 for an Execution that has ended, and for other conflicts, too. After it, and after any
     other unexpected 4xx, the Execution is looked up.
 
     Raises:

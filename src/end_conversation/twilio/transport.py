@@ -1,7 +1,7 @@
 """Keep-alive connections to Twilio, direct or through a proxy, with one time limit for a whole exchange.
 
-urllib3 does the HTTP. Its timeouts apply to each socket operation, so a server that sends a byte now and then
-never exceeds one. The connections here read a response until a fixed time instead.
+urllib3's timeouts apply to each socket operation, so a server that sends a byte now and then never exceeds
+one. The connections here read a response until a fixed time instead.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds to resolve a server's name, open a connection, through a proxy or not, and agree on TLS."""
+"""Seconds to resolve a server's name and open a connection, with or without a proxy, including TLS."""
 
 MAX_RESPONSE = 32 * 1024 * 1024
-"""Bytes that are read of a response."""
+"""Maximum bytes of a response."""
 
 _FIRST_FINAL_STATUS = 200
 
@@ -96,7 +96,7 @@ class Connections:
             ConnectionFailed: no response, or no valid one.
         """
         try:
-            # By name: instrumentation that wraps urlopen looks for them so, and may set headers itself.
+            # By name: instrumentation that wraps urlopen expects them so, and may set headers itself.
             return self._pool.urlopen(
                 method=method,
                 url=target,
@@ -155,8 +155,8 @@ class _BoundedHTTPConnection(HTTPConnection):
         except (OSError, HTTPException) as error:
             if self.proxy is None or isinstance(error, ssl.SSLError):
                 raise
-            # urllib3 blames the server if a proxy hangs up or talks nonsense.
-            raise ProxyError("the proxy opens no tunnel", error) from error
+            # urllib3 blames the server if a proxy hangs up or sends an invalid response.
+            raise ProxyError("the proxy did not open a tunnel", error) from error
         if self.proxy is not None:
             # urllib3's clock for the total time starts only now.
             self._tunnel_took = seconds - (due - monotonic())
@@ -168,7 +168,7 @@ class _BoundedHTTPConnection(HTTPConnection):
         return super().getresponse()
 
     def _read_until(self, seconds: float) -> float:
-        """Read the next response, a proxy's to CONNECT too, for so many seconds; returns when they end."""
+        """Read the next response, also a proxy's to CONNECT, for so many seconds; returns when they end."""
         due = monotonic() + seconds
         response_class: Any = partial(_BoundedResponse, due=due)
         self.response_class = response_class

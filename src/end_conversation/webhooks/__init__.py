@@ -1,1 +1,1 @@
-"""What only other systems' webhooks know: how senders prove themselves, what they send, what it means."""
+"""Other systems' webhooks: how senders are verified, and how commands are made from their events."""

@@ -1,7 +1,7 @@
 """JMESPath with Powertools' functions and our own.
 
-Expressions are the operator's own, and senders are authenticated: the only limits are an expression's length,
-a body's size, Python's recursion limit and the size of what is decompressed.
+Operators write the expressions, and senders are authenticated: the only limits are an expression's length, a
+body's size, Python's recursion limit and the decompressed size.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Expression:
         """Parse an expression and try it without a payload.
 
         JMESPath looks functions up when it calls them, so the trial finds a misspelt one before the first
-        event does, unless the call depends on the payload.
+        event, unless the call depends on the payload.
 
         Raises:
             ValueError: the message does not quote the expression.
@@ -86,9 +86,11 @@ class Expression:
         except EvaluationError:
             raise
         except JMESPathTypeError as error:
-            # Sometimes JMESPath says `NoneType`.
+            # JMESPath sometimes says `NoneType`.
             given = {"NoneType": "null", "str": "string", "int": "number", "float": "number"}
-            reason = f"{error.function_name} takes no {given.get(error.actual_type, error.actual_type)}"
+            reason = (
+                f"{error.function_name} does not accept {given.get(error.actual_type, error.actual_type)}"
+            )
             raise EvaluationError(reason, error.current_value) from None
         except Exception:  # noqa: BLE001 - functions raise anything for odd input: TypeError, OverflowError, zlib.error
             # Without its cause: JMESPath's errors quote the payload.
@@ -163,7 +165,7 @@ def _optional(function: str, given: tuple[object, ...], *kinds: type[T]) -> T | 
 
 
 def _count(function: str, given: tuple[object, ...]) -> int:
-    """How many occurrences; -1: all, as Python's methods have it."""
+    """How many occurrences; -1: all, as in Python's methods."""
     count = _optional(function, given, int, float)
     if count is None:
         return -1

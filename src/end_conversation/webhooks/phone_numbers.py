@@ -1,4 +1,4 @@
-"""Phone numbers as people and systems write them, in E.164 form; by libphonenumber.
+"""Converts phone numbers as people and systems write them to E.164, with libphonenumber.
 
 Imported when the first number is converted: it takes as long as everything else in this folder.
 """
@@ -30,7 +30,7 @@ _EXIT_CODE = re.compile(r"^[+(]*00\)?")
 def to_e164(text: str, region: str | None = None) -> str | None:
     """A phone number as `+` and digits; None for a blank text.
 
-    The number must be possible, which is a matter of its length; it need not be assigned to anybody.
+    The number must have a possible length; it need not be assigned to anybody.
 
     Args:
         text: in international form, with `+` or 00, or a `tel:` URI (RFC 3966).
@@ -70,7 +70,7 @@ def to_e164(text: str, region: str | None = None) -> str | None:
 # By libphonenumber's NumberParseException and ValidationResult.
 _PARSER_REASONS = (
     "has no known country code (national numbers need a region)",
-    "is not one",
+    "is not valid",
     *["is too short"] * 2,
     "is too long",
 )
@@ -97,7 +97,7 @@ def _number_in(text: str) -> str:
 
 
 def _legible(text: str) -> str:
-    """The text with plain digits, dashes and spaces, and without characters that nobody sees."""
+    """The text with plain digits, dashes and spaces, and without invisible characters."""
     plain = (
         " "
         if character.isspace()

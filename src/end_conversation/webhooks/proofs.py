@@ -1,4 +1,4 @@
-"""How senders of webhooks are verified: what the request claims, and what a key's holder would claim.
+"""Verifies senders of webhooks: compares what a request claims with what a key's holder would claim.
 
 Each type of proof is one function that reads the request's headers; `check` compares, for all types.
 """
@@ -94,7 +94,7 @@ class Claim(NamedTuple):
 def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: str | None = None) -> None:
     """Reject a request that was not made by a holder of one of the keys.
 
-    A rejection costs the same whatever is wrong: the body is always hashed, with every key.
+    Every rejection takes the same time: the body is always hashed, with every key.
 
     Args:
         proof: how to verify it.
@@ -104,7 +104,7 @@ def check(proof: Proof, keys: Keys, request: HttpRequest, now: float, base_url: 
         base_url: replaces `https://`, host and stage in the URL, if the sender calls another one.
 
     Raises:
-        InvalidSignature: and nothing else, whatever the request.
+        InvalidSignature: the only error, whatever the request.
     """
     cause = "signature_unknown"
     try:
@@ -132,7 +132,7 @@ def parse_key(kind: str, text: str, encoding: str = "text") -> bytes:
     Raises:
         ValueError: the message never contains the key.
     """
-    # What is copied and pasted has a line break at times.
+    # Copying and pasting may add a line break.
     text = text.strip(INVISIBLE)
     if text in _PUBLISHED_KEYS:
         raise ValueError("is not secret: its vendor publishes it for tests")
@@ -145,7 +145,7 @@ def parse_key(kind: str, text: str, encoding: str = "text") -> bytes:
                 return key
         elif kind == "basic":
             wanted = "user:password"
-            # Without a password, everybody who knows the user would pass.
+            # Without a password, anybody who knows the user would pass.
             if text.partition(":")[2].strip():
                 return text.encode()
         elif encoding != "text":
@@ -300,7 +300,7 @@ def _knows(given: bytes, body: bytes) -> Claim:
     """The request contains the key itself."""
 
     def expected(key: bytes) -> tuple[bytes, ...]:
-        # As much work as for a signature: the time must not tell one type of source from another.
+        # As much work as for a signature, so that the time does not reveal the type of source.
         hmac.digest(key, body, "sha256")
         return (key,)
 
@@ -315,7 +315,7 @@ def _parts(template: str, value: str) -> tuple[list[str], list[str]]:
     read in order, since there only the place may tell what is what (`{timestamp};{signature}`).
     """
     separator = ";" if ";" in template else ","
-    # Like RFC 9110's schemes, whatever surrounds the placeholders is case-insensitive.
+    # Like RFC 9110's schemes, the text around the placeholders is case-insensitive.
     patterns = [
         re.compile(_FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip())), re.IGNORECASE)
         for piece in template.split(separator)

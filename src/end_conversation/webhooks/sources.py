@@ -51,7 +51,7 @@ class Source:
         each: finds the events in a body; None: the body is the one event.
         when: which events end a conversation; None: all.
         respond: `async` when the commands are queued, `sync` when they have been carried out.
-        challenge: the name of a header, or an expression for the body, with what has to be sent back.
+        challenge: the name of a header, or an expression for the body, with the value to send back.
         dry_run: whether its commands end nothing.
     """
 
@@ -79,7 +79,7 @@ class Source:
         check(self.proof, self.keys, request, now, base_url)
 
     def challenge_in(self, request: HttpRequest) -> str | None:
-        """What the request wants to have back, to see that the endpoint is ours; None for any other."""
+        """The challenge to send back, which shows that the endpoint is ours; None for any other request."""
         match self.challenge:
             case None:
                 return None
@@ -137,14 +137,14 @@ class Source:
 
 
 def _for_logs(name: str, found: object) -> str | None:
-    """A field for logs only: it must not cost the event, so what is invalid is left out."""
+    """A field for logs only: an invalid one is left out instead of rejecting the event."""
     text = json.dumps(found) if _is_number(found) else found
     longest = SCHEMA["properties"][name]["maxLength"]
     return text if isinstance(text, str) and 0 < len(text) <= longest and is_unicode(text) else None
 
 
 def _is_number(value: object) -> bool:
-    # Not 1e999, which is infinite here and no JSON again.
+    # Not 1e999, which becomes infinity and cannot be JSON again.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
@@ -257,7 +257,7 @@ def parse_source(name: str, declaration: object) -> Source:
 
 @cache
 def presets() -> dict[str, Declaration]:
-    """The declarations that ship with the function, without what only the user knows."""
+    """The declarations that ship with the function, without keys and Flows."""
     shipped: dict[str, Declaration] = json.loads(Path(__file__).with_name("presets.json").read_bytes())
     return shipped
 

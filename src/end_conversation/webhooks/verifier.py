@@ -31,7 +31,7 @@ FAILURE_PAUSE = 5.0
 """Seconds without another attempt after a failed read of the secret."""
 
 OUTAGE_GRACE = 3600.0
-"""Seconds for which keys stay in use while Secrets Manager is down: only we enforce revocation."""
+"""Seconds for which keys stay in use while Secrets Manager is down; only we enforce their revocation."""
 
 _OWN = Proof("standard")
 
@@ -71,7 +71,7 @@ class Verifier:
         self._failed_at = 0.0
 
     def verify(self, check: Callable[[WebhookSecret], T], deadline: Deadline) -> T:
-        """What `check` returns for the cached secret, or else for the secret read again.
+        """The result of `check` for the cached secret, or for the secret read again.
 
         Raises:
             InvalidSignature: `check` rejects both.
@@ -90,7 +90,7 @@ class Verifier:
         return check(newer)
 
     def _get(self, deadline: Deadline) -> WebhookSecret:
-        """The secret. After a failed read, forged requests must not cause a read each."""
+        """The secret. After a failed read, forged requests must not each cause another one."""
         if 0 <= time.time() - self._failed_at < FAILURE_PAUSE:
             raise CredentialsUnavailable("the webhook secret could not be read a moment ago")
         try:
@@ -110,7 +110,7 @@ class Verifier:
             return None
 
     def _may_renew(self) -> bool:
-        """Whether a minute has passed, whatever the last result: forged requests must not set the pace."""
+        """Whether a minute has passed: forged requests must not cause more reads."""
         with self._lock:
             now = time.time()
             if 0 <= now - self._renewed_at < RENEWAL_INTERVAL:
@@ -127,7 +127,7 @@ def _verifier(config: Config) -> Verifier:
 
 @cache
 def _verifier_of(secret_id: str, max_age: float) -> Verifier:
-    # Anybody can make us look at the secret: even with a maximum age of zero, not each time.
+    # Anybody can cause a read, so limit them even with a maximum age of zero.
     max_age = max(max_age, RENEWAL_INTERVAL)
     return Verifier(Secret(client("secretsmanager"), secret_id, _parse, max_age, OUTAGE_GRACE))
 
