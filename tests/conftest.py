@@ -314,6 +314,10 @@ def failed(answer: dict[str, Any]) -> set[str]:
     return {item["itemIdentifier"] for item in answer["batchItemFailures"]}
 
 
+def status_and_body(answer: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    return answer["statusCode"], json.loads(answer["body"])
+
+
 def status_and_code(answer: dict[str, Any]) -> tuple[int, str]:
     """Status and code of a problem."""
     problem = json.loads(answer["body"])

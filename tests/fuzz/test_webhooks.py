@@ -25,34 +25,34 @@ def test_webhooks(world: World, webhook: Webhook) -> None:
     declare(world, json.dumps({"keys": [signing.KEY], "sources": SOURCES}))
     payloads, times = webhook.payloads, (from_milliseconds(webhook.sent_at),)
     wants = {place: world.expected(payload, times) for place, payload in (payloads or {}).items()}
-    told = world.invoke(webhook.event())
-    assert (told.status == 401) == bool(webhook.wrong)
+    result = world.invoke(webhook.event())
+    assert (result.status == 401) == bool(webhook.wrong)
     if webhook.wrong:
         assert not world.studio.requests
     elif webhook.source == "token" and webhook.content == CHALLENGE:
-        assert (told.status, told.body) == (200, CHALLENGE)
+        assert (result.status, result.body) == (200, CHALLENGE)
     elif payloads is None:
-        assert told.body["code"] == "invalid_request"
+        assert result.body["code"] == "invalid_request"
     elif not wants:
-        assert (told.status, told.body) == (200, {"status": "ignored"})
+        assert (result.status, result.body) == (200, {"status": "ignored"})
     elif len(wants) == 1:
-        world.check(told, *wants.values())
+        world.check(result, *wants.values())
     else:
-        check_several(world, told, SOURCES[webhook.source].get("respond"), wants)
+        check_several(world, result, SOURCES[webhook.source].get("respond"), wants)
 
 
-def check_several(world: World, told: Result, respond: str | None, wants: dict[int, Expected]) -> None:
+def check_several(world: World, result: Result, respond: str | None, wants: dict[int, Expected]) -> None:
     """Check several events of one webhook, each for itself."""
     rejected = {place for place, want in wants.items() if want.code in REJECTED}
-    assert {each["index"] for each in told.body.get("rejected", ())} == rejected
+    assert {each["index"] for each in result.body.get("rejected", ())} == rejected
     valid = [want for place, want in wants.items() if place not in rejected]
     if not valid:
-        assert told.body["code"] == "invalid_request"
+        assert result.body["code"] == "invalid_request"
     elif respond == "sync":
         assert world.ended == world.active & {sid for want in valid if not want.dry_run for sid in want.sids}
-        assert told.body.get("code") in ({want.code for want in valid if want.code} or {None})
+        assert result.body.get("code") in ({want.code for want in valid if want.code} or {None})
     else:
-        assert told.status == 202
+        assert result.status == 202
         assert sorted(map(str, map(world.expected, world.queued))) == sorted(map(str, valid))
 
 
@@ -63,7 +63,7 @@ def test_declarations(world: World, secret: str, body: Json) -> None:
     declare(world, secret)
     event = sample("source-zendesk") | {"pathParameters": {"source": "crm"}, "body": json.dumps(body)}
     event["headers"] = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    told = world.invoke(event)
-    assert told.status in {200, 202, 400, 401, 503}
-    if told.status == 503:
-        assert told.body["code"] == "credentials_unavailable"
+    result = world.invoke(event)
+    assert result.status in {200, 202, 400, 401, 503}
+    if result.status == 503:
+        assert result.body["code"] == "credentials_unavailable"

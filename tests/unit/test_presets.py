@@ -205,7 +205,7 @@ NOT_FOR_US: list[tuple[str, str, Any]] = [
     ("twilio-conversations", "no attributes", closed("")),
     ("front", "another event", {"type": "inbound_received", "payload": {}}),
     ("front", "e-mail conversation", archived({"handle": "jo@example.com", "role": "from"})),
-    ("front", "nobody", archived(None)),
+    ("front", "no recipient", archived(None)),
     ("freshdesk", "another event", {"event": "ticket.created", "phone": "+15005550101"}),
     ("freshdesk", "requester without a number", {"event": "ticket.resolved", "phone": ""}),
     ("salesforce", "another event", {"event": "case.created", "phone": "+15005550101"}),

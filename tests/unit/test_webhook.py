@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FLOW_SID, Function, SecretsManager, sample
+from conftest import FLOW_SID, Function, SecretsManager, sample, status_and_body, status_and_code
 from standardwebhooks import Webhook
 
 from end_conversation.webhooks.verifier import FAILURE_PAUSE, RENEWAL_INTERVAL
@@ -50,11 +50,6 @@ def rest(body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     return event | {"body": body.decode(), "isBase64Encoded": False}
 
 
-def ask(function: Function, event: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    answer = function(event)
-    return answer["statusCode"], json.loads(answer["body"])
-
-
 @pytest.fixture(autouse=True)
 def signing_keys(
     environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: SimpleNamespace
@@ -77,7 +72,7 @@ def test_a_signed_command_is_carried_out(
     function: Function, body: bytes, api: Any, signers: tuple[str, ...]
 ) -> None:
     """Through both kinds of API, with any of our keys, and next to a signature by an unknown key."""
-    status, result = ask(function, api(body, headers_of(body, *signers)))
+    status, result = status_and_body(function(api(body, headers_of(body, *signers))))
     assert (status, [execution["status"] for execution in result["executions"]]) == (200, ["ended"])
     assert function.metrics == {"ExecutionsEnded": 1}
     assert {line["trigger"] for line in function.lines} == {"webhook"}
@@ -90,8 +85,8 @@ def test_the_body_is_verified_byte_for_byte(
     """Base64 is decoded, nothing else; a byte order mark is signed, but not JSON."""
     body = prefix + body
     encoded = {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
-    assert ask(function, http(body, headers_of(body), **encoded))[0] == status
-    assert ask(function, http(body, headers_of(body)))[0] == status
+    assert function(http(body, headers_of(body), **encoded))["statusCode"] == status
+    assert function(http(body, headers_of(body)))["statusCode"] == status
 
 
 SIGNATURE = headers_of(BODY)["webhook-signature"]
@@ -141,7 +136,7 @@ def test_a_request_without_a_valid_signature_is_rejected(
     for changes, cause in REJECTED:
         headers = {name: value for name, value in (headers_of(BODY) | changes).items() if value is not None}
         answer = function(http(BODY, headers))
-        assert answer["statusCode"] == 401, changes
+        assert status_and_code(answer) == (401, "invalid_signature"), changes
         assert answer["headers"]["www-authenticate"] == 'Basic realm="end-conversation"'
         assert json.loads(answer["body"])["detail"] == "the request has no valid signature"
         (line,) = (line for line in function.logs if line["message"] == "conversation_not_ended")
@@ -159,7 +154,7 @@ def test_a_request_without_a_valid_signature_is_rejected(
 def test_the_signature_comes_before_the_body(function: Function, changes: dict[str, Any]) -> None:
     """Strangers do not learn what is wrong with a media type or a body."""
     headers = headers_of(BODY) | {"content-type": "text/plain"}
-    assert ask(function, http(BODY, headers, **changes))[0] == 401
+    assert function(http(BODY, headers, **changes))["statusCode"] == 401
 
 
 @pytest.mark.parametrize(
@@ -170,14 +165,14 @@ def test_a_signed_request_may_be_invalid(
     function: Function, body: bytes, media_type: str, status: int
 ) -> None:
     """Holders of a key learn what is wrong."""
-    assert ask(function, http(body, headers_of(body) | {"content-type": media_type}))[0] == status
+    assert function(http(body, headers_of(body) | {"content-type": media_type}))["statusCode"] == status
 
 
 def test_iam_does_not_replace_a_signature(function: Function, body: bytes) -> None:
     """Each route accepts its own authentication only."""
     context = sample("http")["requestContext"]
     assert context["authorizer"]["iam"]["userArn"]
-    assert ask(function, http(body, sample("http")["headers"], requestContext=context))[0] == 401
+    assert function(http(body, sample("http")["headers"], requestContext=context))["statusCode"] == 401
 
 
 @pytest.mark.parametrize("variable", ["", " "])
@@ -186,7 +181,7 @@ def test_without_a_secret_every_webhook_is_rejected(
 ) -> None:
     """No keys, no webhooks, and no read."""
     environment.setenv("WEBHOOK_SECRET_ID", variable)
-    assert ask(function, http(BODY, headers_of(BODY)))[0] == 401
+    assert function(http(BODY, headers_of(BODY)))["statusCode"] == 401
     assert function.logs[0]["cause"] == "no_keys_configured"
     assert not secrets_manager.reads
 
@@ -197,8 +192,7 @@ def test_a_secret_without_a_key_is_unavailable(
 ) -> None:
     """503: the operator has to repair it; nothing of it is logged."""
     secrets_manager.aws.put_secret(SECRET_ID, text)
-    status, problem = ask(function, http(BODY, headers_of(BODY)))
-    assert (status, problem["code"]) == (503, "credentials_unavailable")
+    assert status_and_code(function(http(BODY, headers_of(BODY)))) == (503, "credentials_unavailable")
     assert function.metrics == {"CredentialsUnavailable": 1}
     assert "AAAA" not in function.output
 
@@ -208,7 +202,7 @@ def test_an_unreadable_key_does_not_disable_the_others(
 ) -> None:
     """Its position is logged."""
     secrets_manager.aws.put_secret(SECRET_ID, keys_text("whsec_short", KEY, None))
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     assert function.logs[0]["message"] == "signing_keys_unreadable"
     assert function.logs[0]["positions"] == [0, 2]
 
@@ -217,10 +211,10 @@ def test_a_rotated_key_works_at_once(
     function: Function, secrets_manager: SecretsManager, body: bytes
 ) -> None:
     """The keys are read again before a signature is rejected."""
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     secrets_manager.aws.put_secret(SECRET_ID, keys_text(FOREIGN_KEY))
-    assert ask(function, http(body, headers_of(body, FOREIGN_KEY)))[0] == 200
-    assert ask(function, http(body, headers_of(body)))[0] == 401
+    assert function(http(body, headers_of(body, FOREIGN_KEY)))["statusCode"] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 401
     assert secrets_manager.reads.count(SECRET_ID) == 2
 
 
@@ -233,15 +227,15 @@ def test_forged_requests_cause_one_read_a_minute(
     error: str | None,
 ) -> None:
     """Whether it succeeds or not; the cached keys stay in use."""
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     if error:
         secrets_manager.fail(code=error)
     for minute in range(3):
         clock.now = NOW + minute * RENEWAL_INTERVAL
         for _ in range(5):
-            assert ask(function, http(body, headers_of(body, FOREIGN_KEY, at=clock.now)))[0] == 401
+            assert function(http(body, headers_of(body, FOREIGN_KEY, at=clock.now)))["statusCode"] == 401
         assert secrets_manager.reads.count(SECRET_ID) == 2 + minute
-    assert ask(function, http(body, headers_of(body, at=clock.now)))[0] == 200
+    assert function(http(body, headers_of(body, at=clock.now)))["statusCode"] == 200
 
 
 @pytest.mark.parametrize(
@@ -260,9 +254,9 @@ def test_a_failed_read_before_a_rejection_is_logged(
     messages: list[str],
 ) -> None:
     """If the cached keys stay in use, the response is about the signature."""
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     secrets_manager.fail(code=error)
-    assert ask(function, http(body, headers_of(body, FOREIGN_KEY)))[0] == status
+    assert function(http(body, headers_of(body, FOREIGN_KEY)))["statusCode"] == status
     assert [line["message"] for line in function.logs] == messages
     assert error in function.logs[0]["detail"]
 
@@ -278,15 +272,15 @@ def test_a_revoked_key_is_not_accepted_again(
     secret: str | None,
 ) -> None:
     """A secret without a usable key, or no secret, ends their use at once and for good."""
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     if secret is None:
         secrets_manager.aws.delete_secret(SECRET_ID)
     else:
         secrets_manager.aws.put_secret(SECRET_ID, secret)
     for seconds in (301, 30, 7 * 3600, 24 * 3600):
         clock.now += seconds
-        status, answer = ask(function, http(body, headers_of(body, at=clock.now)))
-        assert (status, answer["code"]) == (503, "credentials_unavailable")
+        answer = function(http(body, headers_of(body, at=clock.now)))
+        assert status_and_code(answer) == (503, "credentials_unavailable")
 
 
 @pytest.mark.parametrize("error", ["InternalServiceError", "ThrottlingException"])
@@ -294,11 +288,11 @@ def test_an_outage_is_bridged_for_an_hour(
     function: Function, secrets_manager: SecretsManager, clock: SimpleNamespace, body: bytes, error: str
 ) -> None:
     """Not longer: only we enforce that a key is revoked."""
-    assert ask(function, http(body, headers_of(body)))[0] == 200
+    assert function(http(body, headers_of(body)))["statusCode"] == 200
     secrets_manager.fail(code=error)
     for after, status in ((301, 200), (3599, 200), (3600, 503)):
         clock.now = NOW + after
-        assert ask(function, http(body, headers_of(body, at=clock.now)))[0] == status
+        assert function(http(body, headers_of(body, at=clock.now)))["statusCode"] == status
 
 
 def test_keys_are_cached_for_at_least_a_minute(
@@ -307,7 +301,7 @@ def test_keys_are_cached_for_at_least_a_minute(
     """Even if credentials are not cached at all: strangers must not cause a read with each request."""
     environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "0")
     for _ in range(5):
-        assert ask(function, http(BODY, headers_of(BODY, FOREIGN_KEY)))[0] == 401
+        assert function(http(BODY, headers_of(BODY, FOREIGN_KEY)))["statusCode"] == 401
     assert secrets_manager.reads == [SECRET_ID]
 
 
@@ -325,5 +319,5 @@ def test_after_a_failed_read_the_next_one_waits(
         (FAILURE_PAUSE, 2, failed),
     ):
         clock.now = NOW + after
-        assert ask(function, http(BODY, headers_of(BODY)))[0] == 503
+        assert function(http(BODY, headers_of(BODY)))["statusCode"] == 503
         assert (function.logs[0]["detail"], len(secrets_manager.reads)) == (detail, reads)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import FLOW_SID, Function, SecretsManager, Sqs, in_sqs, sample, status_and_code
+from conftest import FLOW_SID, Function, SecretsManager, Sqs, in_sqs, sample, status_and_body, status_and_code
 from twilio.request_validator import RequestValidator
 
 from end_conversation.http_request import FORM
@@ -94,14 +94,10 @@ def sent(
     }
 
 
-def told(answer: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    return answer["statusCode"], json.loads(answer["body"])
-
-
 def refused(function: Function, event: dict[str, Any], status: int = 401, seconds: float = 10.0) -> Any:
     """The problem of a refused request, without the request's id."""
     answer = function(event, seconds)
-    answered, problem = told(answer)
+    answered, problem = status_and_body(answer)
     assert answered == status, problem
     challenge = 'Basic realm="end-conversation"' if status == 401 else None
     assert answer["headers"].get("www-authenticate") == challenge
@@ -114,11 +110,18 @@ def active(studio: Studio, contact: str = CONTACT) -> Execution:
     return studio.seed(FLOW_SID, contact=contact, date_created=datetime(2026, 3, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize(("source", "headers"), [("crm", BEARER), ("standard", signed(CONTENT, key=OWN_KEY))])
+NOW = 1772444469
+
+
+@pytest.mark.parametrize(
+    ("source", "headers"),
+    [("crm", BEARER), ("standard", signed(CONTENT, key=OWN_KEY, timestamp=str(NOW)))],
+)
 def test_an_event_ends_its_conversation(
-    function: Function, studio: Studio, source: str, headers: dict[str, str]
+    function: Function, studio: Studio, clock: SimpleNamespace, source: str, headers: dict[str, str]
 ) -> None:
     """The metrics' trigger is `webhook`; the log line has the source."""
+    clock.now = NOW
     execution = active(studio)
     assert function(sent(source, headers=headers))["statusCode"] == 200
     assert execution.status == "ended"
@@ -214,7 +217,7 @@ def test_a_challenge_is_answered_to_a_verified_sender(
     function: Function, queue: Sqs, source: str, headers: dict[str, str], body: Any
 ) -> None:
     """With its value; nothing else is done. Other requests of the source are events."""
-    assert told(function(sent(source, body, BEARER | headers))) == (200, {"challenge": "abc"})
+    assert status_and_body(function(sent(source, body, BEARER | headers))) == (200, {"challenge": "abc"})
     assert [(line["message"], line["source"]) for line in function.logs] == [("webhook_challenge", source)]
     assert refused(function, sent(source, body, headers)) == UNAUTHORIZED
     assert function(sent(source))["statusCode"] == 202
@@ -326,7 +329,7 @@ def test_a_dead_letter_keeps_its_source(
 
 def test_an_event_that_is_not_meant_is_ignored(function: Function, studio: Studio, queue: Sqs) -> None:
     """200, one count, one line; its fields are not checked, nothing is queued, Twilio is not asked."""
-    answer = told(function(sent("crm", {"event": "opened", "phone": 7})))
+    answer = status_and_body(function(sent("crm", {"event": "opened", "phone": 7})))
     assert answer == (200, {"status": "ignored"})
     assert function.metrics == {"WebhooksIgnored": 1}
     assert [(line["level"], line["source"]) for line in function.logs] == [("INFO", "crm")]
@@ -342,7 +345,7 @@ def test_several_events_are_all_queued(function: Function, queue: Sqs) -> None:
         body["conversation_id"]: message_id for body, message_id in zip(queue.bodies, queue.ids, strict=True)
     }
     message_ids = [by_case[f"case-{n}"] for n in (0, 1, 3, 4)]
-    assert told(answer) == (202, {"status": "accepted", "message_ids": message_ids})
+    assert status_and_body(answer) == (202, {"status": "accepted", "message_ids": message_ids})
     assert answer["headers"]["preference-applied"] == "respond-async"
     assert function.metrics == {"CommandsQueued": 4, "WebhooksIgnored": 1}
 
@@ -385,7 +388,7 @@ def test_each_event_is_judged_by_itself(
     """Valid ones are queued or carried out; the others are in `rejected`, logged and counted."""
     execution = active(studio)
     environment.setenv("ALLOWED_FLOW_SIDS", FLOW_SID)
-    status, body = told(function(sent(source, {"events": MIXED})))
+    status, body = status_and_body(function(sent(source, {"events": MIXED})))
     assert body["rejected"] == REJECTED
     assert sorted(line["index"] for line in function.logs if "code" in line) == [0, 3, 4, 6]
     assert function.metrics["RequestsRejected"] == 4
@@ -420,7 +423,7 @@ def test_several_events_are_carried_out(function: Function, studio: Studio, queu
     """With `"respond": "sync"`: a result for each, in their order."""
     executions = [active(studio, f"+1500555{n:04}") for n in range(12)]
     events = [EVENT | {"phone": execution.contact} for execution in executions]
-    status, body = told(function(sent("many-sync", {"events": events})))
+    status, body = status_and_body(function(sent("many-sync", {"events": events})))
     assert status == 200
     assert [result["executions"][0]["sid"] for result in body["results"]] == [one.sid for one in executions]
     assert {execution.status for execution in executions} == {"ended"}
