@@ -136,7 +136,8 @@ class Aws:
                 self._clients[service] = _session().client(
                     service,  # type: ignore[call-overload]
                     endpoint_url=self.url,
-                    config=Config(user_agent_extra=OWN),
+                    # A slow machine loses no call, so none is sent twice.
+                    config=Config(user_agent_extra=OWN, read_timeout=600, retries={"total_max_attempts": 1}),
                 )
             return self._clients[service]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import cycle
+from typing import Any
 
 from local.faults import Fault, Faults
 from local.stand_ins import ACCOUNT_SECRET_PREFIX, SECRET_ID, StandIns
@@ -27,7 +28,7 @@ class Phase:
         twilio, aws: the faults, each until the end of the phase.
         kills: how many processes of the function are killed.
         is_revoked: whether Twilio refuses the default account's credentials, which change only at the end.
-        seconds: how long it takes.
+        is_outage: whether it takes as long as an outage.
     """
 
     name: str
@@ -37,18 +38,22 @@ class Phase:
     aws: Sequence[Fault] = ()
     kills: int = 0
     is_revoked: bool = False
-    seconds: Callable[[Pace], float] = lambda pace: pace.phase
+    is_outage: bool = False
 
 
-_THROTTLING = (Fault(status=429, headers={"Retry-After": "1"}, share=0.15), Fault(status=429, share=0.2))
-_ERRORS = (
-    Fault(status=500, carried_out=True, share=0.1),
-    *(Fault(status=status, share=0.08) for status in (500, 502, 503, 504)),
-)
-_RESETS = tuple(Fault(broken="reset", carried_out=each, share=0.15) for each in (False, True))
-_SLOW_SECRETS = (Fault(method="GetSecretValue", delay=0.7),)
+def _down(operation: str | None, **fault: Any) -> list[Fault]:
+    """An operation of AWS, or Twilio, answers 503."""
+    return [Fault(method=operation, status=503, **fault)]
+
+
+_THROTTLING = [Fault(status=429, headers={"Retry-After": "1"}, share=0.15), Fault(status=429, share=0.2)]
+_ERRORS = [Fault(status=status, share=0.08) for status in (500, 502, 503, 504)]
+_ERRORS += [Fault(status=500, carried_out=True, share=0.1)]
+_RESETS = [Fault(broken="reset", carried_out=each, share=0.15) for each in (False, True)]
+_SLOW_SECRETS = [Fault(method="GetSecretValue", delay=0.7)]
 # So that a kill hits a process in the middle of its work.
-_SLIGHT_DELAY = (Fault(delay=0.1),)
+_SLIGHT_DELAY = [Fault(delay=0.1)]
+_EVERYTHING = [*_THROTTLING, *_ERRORS, *_RESETS, *_SLIGHT_DELAY]
 
 PHASES = (
     Phase("all is well", "HTTP 202"),
@@ -60,35 +65,15 @@ PHASES = (
     Phase("Twilio hangs", "Twilio: hang", twilio=[Fault(broken="hang", share=0.05)]),
     Phase("Twilio drips", "Twilio: drip", twilio=[Fault(broken="drip", interval=0.05, share=0.05)]),
     Phase("Twilio answers nonsense", "Twilio: nonsense", twilio=[Fault(status=200, body="<", share=0.1)]),
-    Phase(
-        "Twilio is down",
-        "asynchronous invocations retried",
-        twilio=[Fault(status=503)],
-        seconds=lambda pace: pace.outage,
-    ),
-    Phase(
-        "Secrets Manager is down",
-        "log stale_credentials_used",
-        aws=[Fault(method="GetSecretValue", status=503)],
-    ),
+    Phase("Twilio is down", "asynchronous invocations retried", twilio=_down(None), is_outage=True),
+    Phase("Secrets Manager is down", "log stale_credentials_used", aws=_down("GetSecretValue")),
     Phase("Secrets Manager is slow", "AWS: slow", aws=_SLOW_SECRETS),
     Phase("credentials are revoked too early", "metric CredentialsRejected", is_revoked=True),
-    Phase("SQS is down", "HTTP 503 queue_unavailable", aws=[Fault(method="SendMessage", status=503)]),
-    Phase(
-        "SQS loses its answers",
-        "AWS: 503",
-        aws=[Fault(method="SendMessage", status=503, carried_out=True)],
-    ),
-    Phase("EventBridge is down", "log outcome_not_published", aws=[Fault(method="PutEvents", status=503)]),
+    Phase("SQS takes no message", "HTTP 503 queue_unavailable", aws=_down("SendMessage")),
+    Phase("SQS loses its answers", "AWS: 503", aws=_down("SendMessage", carried_out=True)),
+    Phase("EventBridge is down", "log outcome_not_published", aws=_down("PutEvents")),
     Phase("processes are killed", "processes killed", twilio=_SLIGHT_DELAY, kills=5),
-    Phase(
-        "everything at once",
-        "processes killed",
-        twilio=[*_THROTTLING, *_ERRORS, *_RESETS, *_SLIGHT_DELAY],
-        aws=_SLOW_SECRETS,
-        kills=5,
-        seconds=lambda pace: 2 * pace.phase,
-    ),
+    Phase("everything at once", "processes killed", twilio=_EVERYTHING, aws=_SLOW_SECRETS, kills=5),
 )
 
 

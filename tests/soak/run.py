@@ -93,7 +93,7 @@ def soak(
                 work.enter_context(polling(ready, worker, lambda _: None))
             for number, phase in enumerate(phases):
                 with schedule.trouble(phase):
-                    seconds = phase.seconds(pace)
+                    seconds = pace.outage if phase.is_outage else pace.phase
                     over = time.monotonic() + seconds
                     first, last = (commands * each // len(phases) for each in (number, number + 1))
                     callers.send(workload.cases[first:last], seconds)

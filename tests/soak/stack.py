@@ -67,19 +67,14 @@ def default(parameter: str) -> Any:
     return template()["Parameters"][parameter]["Default"]
 
 
+_DEPLOYED = ("Rule", "Queue", "DeadLetterQueue", "OnFailureQueue")
+
+
 def deploy(studio: Studio, aws: Aws, pace: Pace) -> StandIns:
     """Make the rule and the queues as the template says, but for the pace; and a queue for outcome events."""
-    content = deepcopy(template())
-    del content["Transform"]
-    kinds = ("AWS::Events::Rule", "AWS::SQS::Queue")
-    content["Resources"] = {
-        name: each for name, each in content["Resources"].items() if each["Type"] in kinds
-    }
-    content["Outputs"] = {
-        name: each
-        for name, each in content["Outputs"].items()
-        if each["Value"].get("Ref") in content["Resources"]
-    }
+    content = deepcopy({name: template()[name] for name in ("Parameters", "Resources", "Outputs")})
+    for part, kept in (("Resources", _DEPLOYED), ("Outputs", ("QueueUrl", "DeadLetterQueueUrl"))):
+        content[part] = {name: content[part][name] for name in kept}
     properties = content["Resources"]["Queue"]["Properties"]
     properties["VisibilityTimeout"] = pace.visibility
     properties["RedrivePolicy"]["maxReceiveCount"] = pace.receives
