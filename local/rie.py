@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import signal
@@ -347,6 +348,12 @@ def _metrics(line: str) -> dict[str, Any] | None:
 
 
 def _free_ports(number: int) -> list[int]:
+    """Ports that are free, and stay free for the emulator: Linux gives other sockets ports from 32768."""
     with contextlib.ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [one.getsockname()[1] for one in bound]
+        found: list[int] = []
+        while len(found) < number:
+            port = random.randrange(10_000, 32_000)  # noqa: S311 -- not secret
+            with contextlib.suppress(OSError):
+                sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+        return found

@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.timeout(180)  # a pytest in a pytest, which a busy machine takes its time to start
 @pytest.mark.parametrize(
     ("kind", "lock"),
     [("opentelemetry", "opentelemetry-0.60"), ("opentelemetry", "opentelemetry"), ("xray", None)],
