@@ -21,6 +21,12 @@ NUMBER = "+15551234567"
         ("+1 (555) 123-4567", f"whatsapp:{NUMBER}", "digits"),
         (" 15551234567", NUMBER, "digits"),
         ("%2B15551234567", NUMBER, "digits"),
+        ("\uff0b\uff11\uff15\uff15\uff15\uff11\uff12\uff13\uff14\uff15\uff16\uff17", NUMBER, "digits"),
+        (
+            "+\u0664\u0664\u0662\u0660\u0667\u0669\u0664\u0666\u0660\u0669\u0665\u0668",
+            "+442079460958",
+            "digits",
+        ),
         ("whatsapp%3A%2B15551234567", f"whatsapp:{NUMBER}", "digits"),
         ("001 555 123 4567", NUMBER, "digits"),
         ("01115551234567", NUMBER, "digits"),

@@ -23,7 +23,7 @@ _MAX_DIGITS = 15
 """Of a phone number, as E.164 has it; Messenger's ids are longer."""
 
 _LETTERS = re.compile(r"[^\W\d_]")
-_NO_DIGITS = re.compile(r"[^0-9]+")
+_NO_DIGITS = re.compile(r"\D+")
 
 
 class Fingerprint(NamedTuple):
