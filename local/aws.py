@@ -39,7 +39,7 @@ _AUTHORIZATION = f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/se
 
 @cache
 def _session() -> boto3.Session:
-    """It parses the services' models, which takes longer than all the rest."""
+    """It parses the services' models, which takes longest."""
     return boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong on request, in the stand-ins for Twilio and AWS: which requests fail, and how."""
+"""Faults on request, in the stand-ins for Twilio and AWS: which requests fail, and how."""
 
 import random
 import threading
@@ -60,7 +60,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that wait for requests: in their order, those without an end after the others."""
+    """The pending faults in their order; those without an end come last."""
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()

@@ -121,7 +121,7 @@ class _UnixServer(socketserver.ThreadingUnixStreamServer):
 
 class _Handover(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        # Nobody listens: close this end, too, so that the function notices.
+        # Close this end, too, so that the function notices.
         with contextlib.suppress(OSError), cast("_TcpServer | _UnixServer", self.server).connect() as other:
             answers = threading.Thread(target=_pump, args=(other, self.request), daemon=True)
             answers.start()

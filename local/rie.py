@@ -264,7 +264,7 @@ def missing() -> str | None:
     if sys.platform != "linux":
         return f"it does not run on {platform.system()}"
     if not _emulator():
-        return f"aws-sam-cli brings none for {platform.machine()}"
+        return f"aws-sam-cli has none for {platform.machine()}"
     if not importlib.util.find_spec("awslambdaric"):
         return "awslambdaric is not installed"
     return None

@@ -22,7 +22,7 @@ _REFUSALS = {"InvalidRequest", "FlowNotAllowed", "ExecutionNotFound"}
 
 
 def run(path: Path, *, verbose: bool) -> bool:
-    """Send the event, print the result and what led to it, and return whether it is the expected one."""
+    """Send the event, print the result and how it came about, and return whether it is the expected one."""
     event = renewed(samples.load(path))
     handler, timeout = (rie.SWEEP_HANDLER, 900) if samples.is_sweep(event) else (rie.HANDLER, 30)
     with stand_ins() as ready, rie.function(ready.environment, handler, timeout) as function:
@@ -63,7 +63,7 @@ def judge(outcome: Outcome, seeded: Seeded) -> tuple[bool, str]:
     if ended := [execution.sid for execution in to_stay if execution.status == "ended"]:
         return False, f"Wrong: ended {', '.join(ended)}, which must stay active."
     if is_refused:
-        return True, "OK: the event was refused, and nothing ended."
+        return True, "OK: the event was rejected, and nothing ended."
     if outcome.error or status in range(500, 600):
         return False, "Wrong: the function failed."
     if active:

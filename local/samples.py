@@ -1,4 +1,4 @@
-"""The sample events: the commands in them, and the Executions that they are about."""
+"""The sample events: their commands, and the Executions that these name."""
 
 import base64
 import binascii
@@ -48,7 +48,7 @@ def load(path: Path) -> Any:  # noqa: ANN401 -- an event is any JSON
 
 
 def commands(event: object) -> Iterator[Command]:
-    """Every command in an event of any trigger, even if the function will refuse it."""
+    """Every command in an event of any trigger, even if the function will reject it."""
     match event:
         case {"flow_sid": str(flow_sid), **fields} if is_sid("FW", flow_sid):
             yield from _of_command(flow_sid, fields)

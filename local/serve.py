@@ -112,7 +112,7 @@ class _Connection(BaseHTTPRequestHandler):
         return page if page and page.has(self.path) else None
 
     def log_message(self, *_: object) -> None:
-        """Print nothing: each request to the API has its line already."""
+        """Print nothing: each request to the API already has its line."""
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def _introduction(url: str, ready: StandIns, note: str | None, secret: Path | No
         yield f"  curl -i {url}/conversations/end -H 'content-type: application/json'{more} -d '{command}'"
     yield ""
     if secret:
-        yield f"The sources in {secret}; curl's requests get the sender's proof on the way:"
+        yield f"The sources in {secret}; these requests are signed as the sender would sign them:"
         yield ""
         for name in parse_webhook_secret(json.dumps(ready.webhook_secret)).sources:
             yield f"  curl -i {url}{SENDERS}{name} --data-binary @webhook.json"

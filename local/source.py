@@ -1,4 +1,4 @@
-"""``make source``: what a source's declaration makes of an event, before anything is deployed.
+"""``make source``: shows what a source's declaration makes of an event, before anything is deployed.
 
 The declaration is in a file with the content of the webhook secret. The event is one of API Gateway
 (events/source-….json), or a body; then name the source, unless only one is declared.
@@ -46,7 +46,7 @@ Try: make source EVENT=events/source-zendesk.json"""
 
 
 class Unusable(Exception):
-    """The files do not say enough; the message says what is missing."""
+    """Something is missing in the files; the message says what."""
 
 
 def explain(secret: WebhookSecret, event: dict[str, Any], base_url: str | None) -> Iterator[tuple[bool, str]]:
@@ -99,7 +99,7 @@ def _explain_event(
 
 
 def _value(source: Source, event: object, field: str) -> object:
-    """What an expression found, or what it failed for."""
+    """An expression's result, or the value for which it failed."""
     expression = source.when if field == "when" else source.command.get(field)
     try:
         return expression and expression.search(event)
@@ -108,7 +108,7 @@ def _value(source: Source, event: object, field: str) -> object:
 
 
 def _shown(value: object, indent: int | None = None) -> str:
-    # Escaped where a terminal would show nothing: what is invisible is often what is wrong.
+    # Escape invisible characters: they are often the mistake.
     return json.dumps(value, indent=indent, ensure_ascii=not str(value).isprintable())
 
 

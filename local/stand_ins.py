@@ -1,4 +1,4 @@
-"""The stand-ins for Twilio and AWS, started together with what each needs of the other.
+"""Starts the stand-ins for Twilio and AWS together.
 
 ``make stand-ins`` serves them at the ports that ``sam local`` uses, and connects its containers.
 """
@@ -129,7 +129,7 @@ def main() -> None:
             print("Press Ctrl-C to stop.", flush=True)
             threading.Event().wait()
     except OSError as error:
-        sys.exit(f"cannot listen at 127.0.0.1, ports {STUDIO_PORT} and {AWS_PORT}: {error}")
+        sys.exit(f"{error}: make stand-ins needs ports {STUDIO_PORT} and {AWS_PORT} of 127.0.0.1")
 
 
 if __name__ == "__main__":
