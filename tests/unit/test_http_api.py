@@ -50,7 +50,7 @@ def test_json_is_taken(
     function: Function, command: dict[str, str], media_type: str | None, *, is_json: bool
 ) -> None:
     """With parameters, in any case, and when nothing is said; anything else is 415."""
-    headers = {} if media_type is None else {"Content-Type": media_type}
+    headers = {"Content-Type": media_type}
     body = base64.b64encode(json.dumps(command).encode()).decode()
     for changes in ({}, {"body": body, "isBase64Encoded": True}):
         answer = function(in_http(command, headers=headers) | changes)
