@@ -311,6 +311,7 @@ def test_a_queue_that_is_slow_or_fails_once(
     function: Function, sqs: Sqs, fault: dict[str, Any], calls: int
 ) -> None:
     """One retry hides it from the caller, and it counts as one command."""
+    function.patch(http_api, "QUEUEING_LIMIT", CALL_LIMIT)
     sqs.fail(**fault, times=1)
     assert function(asked_for("http", command()))["statusCode"] == 202
     assert len(sqs.calls) == calls

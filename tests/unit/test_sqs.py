@@ -90,7 +90,7 @@ def test_a_message_that_cannot_be_moved_is_reported(
 ) -> None:
     """Nothing is lost between the queues, and a hanging queue leaves time to report."""
     dead_letters.fail(**fault)
-    assert failed(function(in_sqs(POISON), seconds=1.5)) == {"m0"}
+    assert failed(function(in_sqs(POISON), seconds=2.5)) == {"m0"}
     told = {"message_id": "m0", "code": "invalid_request", "detail": detail}
     assert logged(function, "message_not_dead_lettered") == told
 

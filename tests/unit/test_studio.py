@@ -37,9 +37,10 @@ ROTATED = ("SK" + "2" * 32, "not-a-real-rotated-secret")
 
 @pytest.fixture
 def account(environment: pytest.MonkeyPatch) -> Account:
-    """What the environment names, with connections of its own."""
+    """What the environment names, with connections of its own; its credentials are in memory."""
     config = Config.from_environment()
     credentials = Secret(aws.client("secretsmanager"), config.twilio_secret_id, parse_credentials, 300)
+    credentials.get(Deadline(10))
     return Account(credentials, Connections(config.studio_base_url, CONCURRENCY))
 
 
@@ -232,7 +233,7 @@ def test_a_throttled_request_is_no_failed_try(end: End, studio: Studio) -> None:
     studio.fail(status=429, times=5 * MAX_ATTEMPTS)
     assert end(execution.sid).sid == execution.sid
     studio.fail(status=429, times=None)
-    assert type(failure(end, seconds=0.5)) is TwilioThrottled
+    assert type(failure(end, seconds=1)) is TwilioThrottled
 
 
 def test_retry_after_is_waited_for(end: End, studio: Studio) -> None:
@@ -260,7 +261,7 @@ def test_a_retry_after_beyond_the_deadline_is_handed_on(
     """Without waiting: there is no time for another try."""
     studio.fail(status=429, headers={"Retry-After": value.encode().decode("latin-1")}, times=None)
     began = monotonic()
-    error = failure(end, seconds=0.5)
+    error = failure(end, seconds=1)
     assert (type(error), error.retry_after) == (TwilioThrottled, handed_on)
     assert monotonic() - began < 5
     assert (len(studio.requests) == 1) == (handed_on is not None)
@@ -279,7 +280,7 @@ def test_a_twilio_that_hangs_is_given_up_in_time(
         studio.fail(**first)
     studio.fail(broken=broken, times=None)
     began = monotonic()
-    assert type(failure(end, seconds=0.5)) is kind
+    assert type(failure(end, seconds=1)) is kind
     assert monotonic() - began < 5
 
 
