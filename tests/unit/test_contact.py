@@ -273,6 +273,14 @@ def test_what_is_gone_by_then_is_no_failure(function: Function, studio: Studio) 
     assert function.metrics == {"ExecutionsEnded": 1}
 
 
+def test_what_ended_since_the_list_is_a_success(function: Function, studio: Studio) -> None:
+    """It was found, and is counted apart."""
+    sid = seed(studio)
+    studio.before = lambda request: request.method == "POST" and studio.executions.end(FLOW_SID, sid)
+    assert ended(function(COMMAND)) == {sid}
+    assert function.metrics == {"ExecutionsAlreadyEnded": 1}
+
+
 def test_a_list_that_is_too_long_for_the_time_is_a_clear_error(function: Function, studio: Studio) -> None:
     """Nothing is ended; the answer is twilio_timeout, in time."""
     function.patch(active_module, "PAGE_SIZE", 1)
