@@ -104,7 +104,7 @@ class Connections:
                 headers=headers,
                 retries=False,
                 redirect=False,
-                timeout=Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds),
+                timeout=Timeout(connect=CONNECT_TIMEOUT, total=seconds),
                 # A small compressed response could expand to any size.
                 decode_content=False,
             )
