@@ -20,10 +20,10 @@ ROOT = Path(run.__file__).parent.parent
     [
         ({"statusCode": 200}, True, "OK: 1 ended."),
         ({"statusCode": 200}, False, "Wrong: FN"),
-        ({"statusCode": 404}, False, "OK: the event was refused"),
+        ({"statusCode": 404}, False, "OK: the event was rejected"),
         ({"statusCode": 404}, True, "Wrong: ended FN"),
         ({"statusCode": 502}, False, "Wrong: the function failed."),
-        ({"errorType": "InvalidRequest", "errorMessage": ""}, False, "OK: the event was refused"),
+        ({"errorType": "InvalidRequest", "errorMessage": ""}, False, "OK: the event was rejected"),
         ({"errorType": "TwilioError", "errorMessage": ""}, False, "Wrong: the function failed."),
         ({"batchItemFailures": []}, True, "OK: 1 ended."),
         ({"batchItemFailures": [{"itemIdentifier": "1"}]}, False, "Wrong: FN"),
@@ -74,7 +74,7 @@ def test_verbose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as left:
         run.main()
     assert left.value.code == 0
-    assert "OK: the event was refused" in (output := capsys.readouterr().out)
+    assert "OK: the event was rejected" in (output := capsys.readouterr().out)
     assert output.partition("direct-invalid.json")[2].lstrip().startswith("{")
 
 
