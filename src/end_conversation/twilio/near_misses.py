@@ -92,7 +92,10 @@ def near_miss(wanted: Fingerprint, other: Fingerprint) -> Literal["channel", "di
 def _number(address: str) -> str:
     """The digits of a phone number without leading zeros, which are trunk and international prefixes.
 
-    Empty if it has letters, as names have. A `+` may come as `%2B`.
+    Empty if it has letters, as names have. A `+` may come as `%2B`, digits in any script.
     """
     number = unquote(address).rpartition(":")[2]
-    return "" if _LETTERS.search(number) else _NO_DIGITS.sub("", number).lstrip("0")
+    if _LETTERS.search(number):
+        return ""
+    digits = _NO_DIGITS.sub("", number)
+    return (digits if digits.isascii() else "".join(str(int(digit)) for digit in digits)).lstrip("0")
