@@ -1,7 +1,6 @@
 """Several Twilio accounts in one deployment: each has its own credentials, and its own trouble."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -94,22 +93,17 @@ def test_a_command_without_an_account_is_for_the_default_one(
 
 
 @pytest.mark.parametrize("is_warm", [False, True])
-@pytest.mark.parametrize("spelled", [str, lambda sid: "AC" + sid[2:].upper()])
+@pytest.mark.parametrize("named", [DEFAULT_SID, "AC" + DEFAULT_SID[2:].upper()])
 @pytest.mark.parametrize("prefix_", ["", PREFIX])
 def test_the_default_account_may_be_named(
-    function: Function,
-    studio: Studio,
-    default_command: dict[str, Any],
-    prefix_: str,
-    spelled: Any,
-    is_warm: bool,  # noqa: FBT001 - a parameter of the test
+    function: Function, studio: Studio, prefix_: str, named: str, *, is_warm: bool
 ) -> None:
     """By the SID in its secret, in any case, with other accounts or without, and also first of all."""
     function.setenv("TWILIO_ACCOUNT_SECRET_PREFIX", prefix_)
+    command = {"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid}
     if is_warm:
-        function({"flow_sid": FLOW_SID, "execution_sid": studio.seed(FLOW_SID).sid})
-    named = spelled(DEFAULT_SID)
-    assert function(default_command | {"account_sid": named})["account_sid"] == named
+        function(command)
+    assert function(command | {"account_sid": named})["account_sid"] == named
     assert {request.user for request in studio.requests} == {API_KEY[0]}
 
 
@@ -222,10 +216,7 @@ def test_a_hanging_secret_delays_no_other_account(function: Function, tenants: l
     ids=["hanging", "denied", "missing"],
 )
 def test_the_default_account_fails_and_delays_no_other(
-    function: Function,
-    tenants: list[Tenant],
-    default_command: dict[str, Any],
-    trouble: Callable[[SecretsManager], None],
+    function: Function, tenants: list[Tenant], default_command: dict[str, Any], trouble: Any
 ) -> None:
     """In a process that has never read the default account's secret, too. Its own commands do fail."""
     trouble(function.secrets_manager)

@@ -125,13 +125,6 @@ def test_every_wrong_field_is_named_at_once() -> None:
     assert [error.field for error in refusal.value.errors] == ["flow_sid", "contact.0", "reason"]
 
 
-@pytest.mark.parametrize("payload", [None, [], [VALID], "x", 1, True, float("nan")])
-def test_what_is_no_object_is_refused(payload: object) -> None:
-    """Only a JSON object is a command."""
-    with pytest.raises(InvalidRequest, match=r"^the payload is not a JSON object$"):
-        Command.parse(payload)
-
-
 def test_exactly_one_of_execution_and_contact() -> None:
     """Neither and both are refused, and the message says which two are meant."""
     for payload in ({"flow_sid": FLOW_SID}, VALID | {"contact": CONTACT}):

@@ -190,13 +190,6 @@ def test_credentials_go_only_where_they_belong(function: Function, studio: Studi
     assert (second["PageSize"], second["status"], "x" in second) == ("1000", "active", False)
 
 
-def test_a_list_that_shrinks_to_one_page(function: Function, studio: Studio) -> None:
-    """There was more, without a date to go on from; now the rest fits one page."""
-    sid = seed(studio)
-    studio.fail(method="GET", status=200, body=page(next_page_url="?PageToken=PAabc"))
-    assert ended(function(COMMAND)) == {sid}
-
-
 def test_several_are_ended_at_once(function: Function, studio: Studio) -> None:
     """One contact's Executions take as long as the slowest of them."""
     for _ in range(8):

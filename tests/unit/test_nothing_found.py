@@ -37,7 +37,7 @@ def test_near_misses_are_reported_everywhere(
     studio: Studio,
     bus: EventBridge,
     others: list[str],
-    near: list[str] | None,
+    near: Any,
     metrics: dict[str, int],
 ) -> None:
     """Log line, metrics, result and outcome event: kinds once each, and never an address."""
@@ -49,7 +49,7 @@ def test_near_misses_are_reported_everywhere(
     (line,) = function.logs
     assert (line["message"], line["level"], line["active"]) == ("nothing_to_end", "INFO", len(others))
     assert line.get("near") == near
-    ((entry),) = bus.entries
+    (entry,) = bus.entries
     detail = json.loads(entry["Detail"])
     assert entry["DetailType"] == "ConversationEnded"
     assert (detail["executions"], detail["already_ended"]) == ([], 0)

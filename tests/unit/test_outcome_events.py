@@ -153,7 +153,7 @@ def test_a_failure_is_an_event_where_it_is_final(
     bus: EventBridge,
     dead_letters: Sqs,
     trigger: str,
-    fault: dict[str, Any],
+    fault: Any,
     code: str,
 ) -> None:
     """HTTP: always, since only the caller may try again. EventBridge and SQS: if it can never succeed.
@@ -313,8 +313,7 @@ def not_published(function: Function, number: int = 1) -> str:
     (line,) = [line for line in function.logs if line["message"] == "outcome_not_published"]
     assert (line["level"], line["outcomes"]) == ("ERROR", number)
     assert line["function_request_id"]
-    detail: str = line["detail"]
-    return detail
+    return str(line["detail"])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,7 @@ MAX_AGE = 300
 
 
 @pytest.fixture
-def secret(
-    environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: SimpleNamespace
-) -> Secret[str]:
+def secret(environment: pytest.MonkeyPatch, secrets_manager: SecretsManager, clock: Any) -> Secret[str]:
     secrets_manager.aws.put_secret(ID, "first")
     return Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE)
 
@@ -46,12 +44,7 @@ def get(secret: Secret[str], seconds: float = 5.0) -> str:
     [(MAX_AGE - 1, "first", 1), (MAX_AGE, "second", 2), (-10, "second", 2)],
 )
 def test_a_value_is_read_again_when_it_is_old(
-    secret: Secret[str],
-    secrets_manager: SecretsManager,
-    clock: SimpleNamespace,
-    passed: float,
-    value: str,
-    reads: int,
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Any, passed: float, value: str, reads: int
 ) -> None:
     """Also if the clock was set back: a value from the future has no age to go by."""
     get(secret)
@@ -62,7 +55,7 @@ def test_a_value_is_read_again_when_it_is_old(
 
 
 def test_an_expired_value_stays_in_use_while_secrets_manager_fails(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Any
 ) -> None:
     """For half a minute before Secrets Manager is asked again; then the new value is read."""
     get(secret)
@@ -83,7 +76,7 @@ def test_an_expired_value_stays_in_use_while_secrets_manager_fails(
 
 
 def test_a_clock_that_was_set_back_prolongs_no_stale_use(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Any
 ) -> None:
     """Otherwise an hour back would be an hour without asking Secrets Manager."""
     get(secret)
@@ -121,7 +114,7 @@ def test_without_a_value_a_failure_is_an_error(
 
 
 def test_an_unreadable_answer_is_a_failing_service(
-    secret: Secret[str], secrets_manager: SecretsManager, clock: SimpleNamespace
+    secret: Secret[str], secrets_manager: SecretsManager, clock: Any
 ) -> None:
     """It is no answer of Secrets Manager, so it is bridged even where its answers are not."""
     bridged = Secret(aws.client("secretsmanager"), ID, parse, MAX_AGE, 3600)
@@ -153,7 +146,7 @@ def refused_with(answer: Any) -> Any:
         (refused_with({"Error": {}}), "Secrets Manager rejected the request: no error code"),
     ],
 )
-def test_what_a_secret_may_be(clock: SimpleNamespace, get_secret_value: Any, value: str) -> None:
+def test_what_a_secret_may_be(clock: Any, get_secret_value: Any, value: str) -> None:
     """Text or binary; white space and a byte order mark around it are forgiven."""
     client: Any = SimpleNamespace(get_secret_value=get_secret_value)
     assert get(Secret(client, ID, parse, MAX_AGE)) == value
