@@ -228,12 +228,13 @@ def test_costs_add_up() -> None:
             sums[-1] += float(dollars)
     costs, (a_month, a_million, _) = PAGES["docs/cost.md"], sums
     by = {what: price(formula) for what, formula, _ in table("docs/cost.md", "and by | formula | dollars")}
-    (queue,) = (dollars for what, dollars in by.items() if what.startswith("SQS"))
-    (event,) = (dollars for what, dollars in by.items() if what.startswith("EventBridge"))
+    _, http, access_log, queue, event, later, _ = by.values()
     alarms = [each for each in TEMPLATE["Resources"].values() if each["Type"] == "AWS::CloudWatch::Alarm"]
     (measured,) = re.findall(r"^\| 512 MB .*\$([\d.]+) \|$", PAGES["docs/performance.md"], re.MULTILINE)
 
     assert f"= {a_month + 0.2 * (a_million + queue + event):.2f}" in costs
+    webhooks = a_month + 4 * 0.30 + 0.2 * (a_million + http + access_log + queue + later)
+    assert f"= {webhooks:.2f}" in costs
     assert f"| alarms | {len(alarms)} x " in costs
     assert f"| 1 x {measured} |" in costs
 
