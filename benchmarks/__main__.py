@@ -44,7 +44,7 @@ COMMAND = {
 
 @dataclass
 class Measured:
-    """What was measured of one tree, with its own environment variables."""
+    """The measurements of one tree, with its own environment variables."""
 
     tree: trees.Tree
     environ: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Measured:
 
     @property
     def work(self) -> costs.Work:
-        """What it does, as far as Lambda bills it."""
+        """The work that Lambda bills."""
         first = self.start(lambda run: run.answered - run.imported)
         return costs.Work(self.start(lambda run: run.imported), first, self.warm(1))
 
@@ -142,7 +142,7 @@ def measure(
 
 
 def check(all_measured: list[Measured]) -> None:
-    """All do the same, or no figure means anything."""
+    """Raise an error unless all handlers did the same work."""
     for one in all_measured:
         for report in one.starts:
             (ended,) = report.answers[0]["executions"]
@@ -155,7 +155,7 @@ def check(all_measured: list[Measured]) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a figure of each, and what ours may be of the references' at most."""
+    """A line of the table: a figure of each handler, and the limits of ours relative to the references."""
 
     name: str
     figure: Callable[[Measured], float]

@@ -1,4 +1,4 @@
-"""What the figures come to in Lambda: milliseconds and money per million events at common memory sizes."""
+"""The figures in Lambda's terms: milliseconds, and money per million events, at common memory sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SIZES = (256, 512, 1024, 1769)
 
 @dataclass(frozen=True)
 class Work:
-    """What one of those compared does, in seconds of a whole processor.
+    """The work of one handler, in seconds of a whole processor.
 
     Attributes:
         start: until the handler is imported, which Lambda gives a whole processor at any size.
@@ -45,7 +45,7 @@ class Work:
 
 
 def report(works: Sequence[Work]) -> str:
-    """A line for each memory size, columns for each of those compared, in the order given."""
+    """A line for each memory size, with columns for each handler, in the order given."""
     head = ("memory", "warm (a)", "(b)", "ours", "a million (a)", "(b)", "ours")
     rows = [
         (

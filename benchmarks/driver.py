@@ -27,7 +27,7 @@ class Context:
 
 
 class Unbuffered:
-    """What Lambda's runtime puts in the place of sys.stdout: each write goes out at once."""
+    """Lambda's runtime replaces sys.stdout like this: each write is flushed at once."""
 
     def __init__(self, stream: object) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What lists miss while Executions end: the function's, and a loop with Twilio's SDK."""
+"""Which Executions a list misses while others end: the function's, and a loop with Twilio's SDK."""
 
 import json
 import random
@@ -17,7 +17,7 @@ ACTIVE = 5000
 
 
 class Case(NamedTuple):
-    """So many end a second, while a Flow is listed whose pages go on by `offset` or by `cursor`."""
+    """A list by `offset` or `cursor`, while `rate` Executions end each second."""
 
     seed: int
     paging: Any

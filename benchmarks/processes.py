@@ -19,7 +19,7 @@ _CALLGRIND_SLOWDOWN = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """What a process is to do.
+    """The work of a process.
 
     Attributes:
         events: invoke the handler with each, in turn.
@@ -34,7 +34,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a process did; times are in seconds, sizes in bytes.
+    """The report of a process; times are in seconds, sizes in bytes.
 
     Attributes:
         imported: from the start of the process until the handler was imported.

@@ -81,7 +81,7 @@ def _let_all_be_active(studio: Studio) -> None:
 
 
 class _Aws(BaseHTTPRequestHandler):
-    """Knows the secret, and takes events."""
+    """Returns the secret, and accepts events."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1

@@ -22,7 +22,7 @@ from local.studio import Latency, Studio
 FLOW_SID = "FW5e1f0c9a7b3d4e2f8a6c0b1d2e3f4a5b"
 LATENCY = Latency()
 SECONDS = 29.5
-"""That an invocation has."""
+"""Of an invocation."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured; see `Case`, and how many of its contacts still have an Execution."""
+    """The measurements of a `Case`, and how many of its contacts still have an Execution."""
 
     seconds: float
     pages: int
@@ -112,7 +112,7 @@ def contact(number: int) -> str:
 
 
 class Bench:
-    """Measures cases, each against a fresh stand-in.
+    """Measures cases, each with a fresh stand-in.
 
     Attributes:
         stand_in_share: of a processor, that the stand-in took at most.
@@ -201,7 +201,7 @@ def _limits(case: Case) -> str:
 
 
 def _missed(seeds: int) -> tuple[str, ...]:
-    """The row of what lists miss."""
+    """The row about missed Executions."""
     kinds = [(paging, rate) for paging in ("offset", "cursor") for rate in (5, 20, 50)]
     cases = [missed.Case(seed, *kind, is_sdk=False) for seed in range(seeds) for kind in kinds]
     cases += [missed.Case(0, *kind, is_sdk=True) for kind in kinds]

@@ -1,4 +1,4 @@
-"""What is compared: the function as it is deployed, and two references, each built as it would ship."""
+"""The handlers that are compared: the function and two references, each built as it is deployed."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ class Tree:
 
 
 def python313() -> Path:
-    """The interpreter of Lambda's runtime, or the end of the program with a sentence."""
+    """The interpreter of Lambda's runtime; exits with a message if there is none."""
     if found := find_interpreter():
         return Path(found)
     sys.exit("Benchmarks need CPython 3.13, Lambda's runtime: install it, or set PYTHON313 to its path.")

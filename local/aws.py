@@ -31,7 +31,7 @@ REGION = "us-east-1"
 ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105 -- made up
 
 OWN = "stand-in"
-"""In the user agent of the stand-in's own calls, which are neither recorded nor meet faults."""
+"""In the user agent of the stand-in's own calls, which are not recorded and meet no faults."""
 
 
 _AUTHORIZATION = f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/secretsmanager/aws4_request"

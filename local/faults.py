@@ -68,7 +68,7 @@ class Faults:
         self._waiting: list[tuple[Fault, int | None]] = []
 
     def add(self, fault: Fault) -> None:
-        """Let the coming requests meet this fault, after those that wait already."""
+        """Apply this fault to the next requests, after the faults that are already waiting."""
         with self._lock:
             self._waiting.append((fault, fault.times))
 
@@ -78,7 +78,7 @@ class Faults:
             self._waiting.clear()
 
     def next(self, method: str, about: str) -> Fault | None:
-        """What happens to this request."""
+        """The fault that hits this request, if any."""
         with self._lock:
             for index, (fault, left) in sorted(enumerate(self._waiting), key=_has_no_end):
                 if fault.method not in {None, method} or (fault.about or "") not in about:

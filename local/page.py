@@ -49,7 +49,7 @@ _STUCK = (
     ("ticketing", timedelta(hours=5)),
     ("twilio-taskrouter", timedelta(minutes=40)),
 )
-"""Whose sample is about whom, and since when that customer is stuck."""
+"""Sources whose samples have stuck customers, and since when they are stuck."""
 
 _FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "throttled": ("Twilio throttles (429)", {"status": 429, "headers": {"Retry-After": "1"}}),
@@ -197,7 +197,7 @@ class Page:
         }
 
     def _seed_sample(self, name: str, age: timedelta) -> None:
-        """Have the customers of a source's sample stuck, unless they are."""
+        """Add the stuck customers of a source's sample, unless they are there."""
         if name not in self._ready.webhook_secret["sources"] or not _path(name).exists():
             return
         for command in samples.commands(samples.load(_path(name))):

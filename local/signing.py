@@ -91,7 +91,7 @@ def signed_by(source: str, body: bytes, timestamp: str | None = None) -> dict[st
 
 
 signed_by_zendesk = partial(signed_by, "zendesk")
-"""The same by its name before there were others, which checks of the whole stack use."""
+"""``signed_by`` for Zendesk, under the name that checks of the whole stack import."""
 
 
 def renewed(event: Any) -> Any:  # noqa: ANN401 -- an event is any JSON

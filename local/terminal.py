@@ -1,4 +1,4 @@
-"""How the commands stop, and how they look in a terminal."""
+"""How the commands stop, and colours in a terminal."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does: leave the block, without a traceback."""
+    """SIGTERM does what Ctrl-C does: it leaves the block, without a traceback."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What takes a list, as people write it today: loops over what Twilio's SDK lists."""
+"""Handlers that list Executions, as people write them today: loops with Twilio's SDK."""
 
 import json
 from datetime import UTC, datetime, timedelta

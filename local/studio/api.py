@@ -44,7 +44,7 @@ class Answer:
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     items: int | None = None
-    """How many Executions a page has; ``None``: it is no page."""
+    """How many Executions a page has; ``None`` for other answers."""
 
 
 class _RefusedError(Exception):

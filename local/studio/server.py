@@ -207,7 +207,7 @@ class _Server(ThreadingHTTPServer):
         self.studio = studio
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 -- the base class's types
-        """Show defects; a client that went away is none."""
+        """Show defects; a client that disconnects is not one."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -310,7 +310,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.flush()
 
     def client_left(self, seconds: float | None) -> bool:
-        """Wait, unless the client hangs up before that: did it? ``None`` is for ever."""
+        """Wait, for ever with ``None``, until the client hangs up; returns whether it did."""
         if seconds == 0:
             return False
         if isinstance(self.connection, ssl.SSLSocket):

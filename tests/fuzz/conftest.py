@@ -28,7 +28,7 @@ settings.register_profile(
 
 
 def fuzz(*inputs: SearchStrategy[Any]) -> Callable[[Any], Any]:
-    """Run a test with many inputs; each renews the world by itself."""
+    """Run a test with many inputs; it resets the world for each."""
     return lambda test: settings(suppress_health_check=list(HealthCheck))(given(*inputs)(test))
 
 
@@ -37,7 +37,7 @@ AGE = timedelta(hours=1)
 """Of the Executions that may be ended."""
 
 SECONDS, PATIENCE = 20.0, 40.0
-"""What Lambda gives to an invocation, and what it may take on a busy machine; one that hangs takes longer."""
+"""An invocation's time in Lambda, and its limit here on a busy machine; one that hangs takes longer."""
 
 _PATH = re.compile(r"/v2/Flows/(FW[0-9a-fA-F]{32})/Executions(/FN[0-9a-fA-F]{32})?", re.ASCII)
 _QUERY = {"status", "DateCreatedFrom", "DateCreatedTo", "PageSize", "Page", "PageToken"}
@@ -130,7 +130,7 @@ class World:
         return [call.request for call in calls if call.request["QueueUrl"].endswith(queue)]
 
     def invoke(self, given: Any, seconds: float = SECONDS) -> Result:
-        """Invoke the function, and check what has to hold whatever it is given."""
+        """Invoke the function, and check the invariants that hold for any input."""
         self.function.handler = self.handler
         began = time.monotonic()
         answer: Any = None

@@ -46,7 +46,7 @@ anything = _nested(_leaves | st.just(CANARY))
 
 @st.composite
 def beside(draw: st.DrawFn, texts: Sequence[str]) -> str:
-    """One of these texts with something wrong with it."""
+    """One of these texts, slightly changed."""
     text = draw(st.sampled_from(texts))
     at = draw(st.integers(0, len(text)))
     return text[:at] + draw(fragments) + text[at + draw(st.integers(0, 2)) :]
@@ -54,7 +54,7 @@ def beside(draw: st.DrawFn, texts: Sequence[str]) -> str:
 
 @st.composite
 def mostly(draw: st.DrawFn, right: st.SearchStrategy[Json], wrong: st.SearchStrategy[Json]) -> Json:
-    """The right thing five times out of six."""
+    """The right value five times out of six."""
     return draw(wrong if draw(st.integers(0, 5)) == 5 else right)
 
 
@@ -84,7 +84,7 @@ whole_commands = st.one_of(
     st.fixed_dictionaries({"flow_sid": flow_sids, "execution_sid": execution_sids}, optional=_optional),
     st.fixed_dictionaries({"flow_sid": flow_sids, "contact": contacts}, optional=_optional),
 )
-"""Commands with all that they need."""
+"""Commands with all required fields."""
 
 commands = whole_commands | st.fixed_dictionaries(
     {},
@@ -106,7 +106,7 @@ commands = whole_commands | st.fixed_dictionaries(
 
 @st.composite
 def json_texts(draw: st.DrawFn, values: st.SearchStrategy[Json]) -> str:
-    """A JSON text, or what is left of one."""
+    """A JSON text, sometimes damaged."""
     text = json.dumps(draw(values), ensure_ascii=draw(st.booleans()))
     match draw(st.integers(0, 9)):
         case 0:
@@ -122,7 +122,7 @@ def json_texts(draw: st.DrawFn, values: st.SearchStrategy[Json]) -> str:
 
 @st.composite
 def damaged(draw: st.DrawFn, values: st.SearchStrategy[Json]) -> Json:
-    """Such a value, with up to two of its parts replaced or missing."""
+    """A value with up to two of its parts replaced or missing."""
     value = copy.deepcopy(draw(values))
     for _ in range(draw(st.integers(0, 2))):
         if not (places := list(_places(value))):

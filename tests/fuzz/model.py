@@ -21,7 +21,7 @@ REJECTED = {"invalid_request", "flow_not_allowed", "account_not_allowed"}
 
 
 class Expected(NamedTuple):
-    """What a command comes to.
+    """The outcome of a command.
 
     Attributes:
         code: why it fails; None if it succeeds.

@@ -1,4 +1,4 @@
-"""Commands by every AWS trigger come to what the model says, and everything else is refused."""
+"""Commands by every AWS trigger have the outcome that the model predicts; everything else is refused."""
 
 from typing import Any
 

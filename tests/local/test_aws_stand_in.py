@@ -1,6 +1,5 @@
 """The stand-in for AWS: what it keeps, what it records, and how it fails."""
 
-import concurrent.futures
 import time
 from typing import Any
 
@@ -72,17 +71,6 @@ def test_lost_answer(moto: Aws, secrets: Any) -> None:
     with pytest.raises(ClientError):
         secrets.create_secret(Name="some/secret", SecretString="text")
     assert read(secrets) == "text"
-
-
-def test_recovery(moto: Aws, secrets: Any) -> None:
-    """To recover is to give up the calls that hang."""
-    moto.fail(broken="hang")
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(read, secrets)
-        while not moto.calls:
-            time.sleep(0.001)
-        moto.recover()
-        assert waiting.result() == "503"
 
 
 def test_empty_at_first(moto: Aws) -> None:

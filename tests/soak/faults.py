@@ -78,14 +78,14 @@ PHASES = (
 
 
 class CountedFaults(Faults):
-    """Faults that are counted when they hit a request."""
+    """Faults that are counted in the record."""
 
     def __init__(self, service: str, record: Record, seed: int) -> None:
         super().__init__(seed)
         self._service, self._record = service, record
 
     def next(self, method: str, about: str) -> Fault | None:
-        """What happens to this request."""
+        """The fault that hits this request, if any."""
         if fault := super().next(method, about):
             kind = fault.broken or (fault.body and "nonsense") or fault.status or "slow"
             self._record.count(f"{self._service}: {kind}")
@@ -93,7 +93,7 @@ class CountedFaults(Faults):
 
 
 class Schedule:
-    """Makes things go wrong, and right again."""
+    """Starts and ends each phase's faults."""
 
     def __init__(
         self, ready: StandIns, sandboxes: Sequence[Sandbox], record: Record, pace: Pace, draw: random.Random
@@ -163,7 +163,7 @@ class Schedule:
 
 @contextmanager
 def _every(seconds: float, do: Callable[[], bool], times: float = math.inf) -> Iterator[None]:
-    """Do something so many times, at most once a second; what could not be done is tried again at once."""
+    """Repeat an action, at most once a second; try again soon if it could not be done."""
     over = threading.Event()
 
     def repeat() -> None:

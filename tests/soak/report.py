@@ -111,7 +111,7 @@ def _fields(line: str) -> dict[str, Any]:
 
 
 class Report:
-    """What came of a soak; `promises` has the evidence against each promise, none if it was kept.
+    """The result of a soak; `promises` has the evidence against each promise, none if it was kept.
 
     Args:
         workload: what was sent.
@@ -150,7 +150,7 @@ class Report:
         return {promise for promise, evidence in self.promises.items() if evidence}
 
     def __str__(self) -> str:
-        """Everything counted and measured, and each promise."""
+        """All figures, and each promise."""
         record, near = self._record, [case for case in self._cases if case.near]
         done, sent = record.done_at, record.sent_at
         seconds = [done[case.tag] - sent[case.tag] for case in self._cases if case.tag in done] or [0.0]

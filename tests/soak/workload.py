@@ -205,7 +205,7 @@ class Workload:
         self._add({"contact": over.contact}, over.flow_sid, targets=(over,), repeatable=False)
 
     def _wrong_form(self) -> None:
-        """An address that Studio does not have: the customer stays stuck, and the log must say so."""
+        """An address in another form than Studio's: the customer stays stuck, and the log must say so."""
         self._contacts += 1
         number = f"1500555{self._contacts % MAX_NUMBERS:04}"
         forms = {
@@ -277,7 +277,7 @@ class Workload:
         self._add({"execution_sid": one.sid} | account, one.flow_sid, outcome="dead-lettered")
 
     def _add(self, body: dict[str, Any] | str, flow_sid: str, **more: Any) -> None:
-        """Add a case; the default account may go without saying."""
+        """Add a case; half of those for the default account leave `account_sid` out."""
         tag = f"soak-{len(self.cases):07}"
         if isinstance(body, str):
             self.cases.append(Case(tag, body.replace("TAG", tag), way="queue", **more))
@@ -309,7 +309,7 @@ class Workload:
         return (self._now - timedelta(hours=hours)).isoformat()
 
     def _address(self) -> str:
-        """Another one each time, in the forms that Studio has; when the numbers are used up, a name."""
+        """A new one each time, in Studio's forms; when the numbers are used up, a name."""
         self._contacts += 1
         if self._contacts % 3 == 0 or self._contacts >= MAX_NUMBERS:
             return f"client:canary-{self._contacts}"

@@ -17,7 +17,7 @@ Series = Sequence[tuple[float, float]]
 
 
 class Alarm(NamedTuple):
-    """What decides when an alarm goes off; all of ours are for values greater than a threshold."""
+    """The properties that decide when an alarm goes off, which here is above a threshold."""
 
     period: int
     periods: int

@@ -82,13 +82,13 @@ def at(path: str, **parameters: str) -> Any:
 
 
 def statements(role: str, **parameters: str) -> dict[str, dict[str, Any]]:
-    """What a role allows, by the statements' ids."""
+    """The statements of a role's policy, by their ids."""
     (policy,) = at(f"{role}.Policies", **parameters)
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 
 
 def lead_to(running: StandIns, environment: pytest.MonkeyPatch) -> None:
-    """Have the function start anew, with these stand-ins around it."""
+    """Point the function at these stand-ins, as a new process."""
     environment.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER")
     for name, value in running.environment.items():
         environment.setenv(name, value)
@@ -97,7 +97,7 @@ def lead_to(running: StandIns, environment: pytest.MonkeyPatch) -> None:
 
 
 def values(node: Any, key: str) -> Iterator[Any]:
-    """What stands under this key, anywhere below the node."""
+    """All values under this key, anywhere below the node."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name == key:

@@ -15,7 +15,7 @@ REPORTED_AFTER = MINUTE
 """Seconds until CloudWatch has a value: Lambda, SQS and API Gateway send theirs once a minute."""
 
 SLEEPING = 15 * MINUTE
-"""Seconds until the first value of a queue that nobody reads and that was empty for six hours, at the most.
+"""The most seconds until the first value of a queue that nothing polls and that was empty for six hours.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/monitoring-using-cloudwatch.html
 """
@@ -27,7 +27,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-a
 """
 
 LONG_POLL = 20
-"""Seconds until Lambda's poller notices a visible message, at the most."""
+"""The most seconds until Lambda's poller notices a visible message."""
 
 BETWEEN_TRIES = at("Queue.VisibilityTimeout") + LONG_POLL
 TRY = at("EndConversationFunction.Timeout")
@@ -55,7 +55,7 @@ EVENTS = {
     "StuckExecutionsAlarm": [(0, 101)],
     "HttpApi5xxAlarm": every(30),
 }
-"""What fires an alarm; those that are not here, a single value."""
+"""What fires each alarm; a single value if it is not listed."""
 
 HARMLESS = {
     "FunctionThrottledAlarm": every(MINUTE, 5 * MINUTE),
@@ -109,7 +109,7 @@ def test_every_alarm_has_its_event() -> None:
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_alarms_stay_silent_for_less(name: str) -> None:
-    """What passes by itself, or is too little, fires nothing."""
+    """Brief or small disturbances fire nothing."""
     assert minutes_until_on(ALARMS[name], HARMLESS[name], REPORTED_AFTER, LONG) is None
 
 

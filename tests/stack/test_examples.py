@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -82,13 +81,11 @@ def test_terraform_deploys_this_template() -> None:
 
 
 @pytest.fixture
-def queue_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A queue in place of the stack's, in AWS on this machine, which boto3's clients reach."""
-    with Aws() as aws:
-        for name, value in aws.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-        yield boto3.client("sqs").create_queue(QueueName="queue")["QueueUrl"]
+def queue_url(moto: Aws, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A queue in place of the stack's, which boto3's clients reach."""
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    return str(boto3.client("sqs").create_queue(QueueName="queue")["QueueUrl"])
 
 
 def messages(queue_url: str) -> list[Any]:

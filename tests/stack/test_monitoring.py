@@ -115,7 +115,7 @@ def test_alarms_notify(topic: str | None) -> None:
 def test_defects_are_counted(
     filter_name: str, handler: Any, trigger: str, function: Function, environment: pytest.MonkeyPatch
 ) -> None:
-    """What fails by a setting or a defect has a log line with what InternalErrors is made of."""
+    """A failure by a setting or a defect has a log line that the filter of InternalErrors matches."""
     pattern = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', at(f"{filter_name}.FilterPattern"))
     assert pattern
     environment.setenv("TWILIO_SECRET_MAX_AGE_SECONDS", "soon")

@@ -78,7 +78,7 @@ def test_patterns(name: str, valid: list[str], invalid: list[str]) -> None:
 
 
 def test_names_of_accounts_secrets_fit() -> None:
-    """Whatever the prefix, it and an account's SID stay within the 512 characters of a secret's name.
+    """The longest prefix and an account's SID stay within the 512 characters of a secret's name.
 
     https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
     """

@@ -1,4 +1,4 @@
-"""What the roles allow is what the functions do, and what Lambda does for them."""
+"""Roles allow what the functions do, and what Lambda does for them."""
 
 import json
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ def arn(name: str) -> dict[str, Any]:
 
 
 def test_queue_s_numbers() -> None:
-    """Lambda can retry a batch; an outage of four hours is ridden out; no message is forgotten untried."""
+    """Lambda can retry a batch; messages survive an outage of four hours, and none expires untried."""
     receives, queue = template()["Parameters"]["MaxReceiveCount"], at("Queue")
 
     assert queue["VisibilityTimeout"] >= 6 * at(FUNCTION)["Timeout"]
@@ -153,7 +153,7 @@ def test_settings_fit(name: str) -> None:
 
 
 def test_logs_expire_and_say_nothing_personal() -> None:
-    """No log is kept for ever; an access log's line is JSON without body, header, query or path."""
+    """Every log expires; an access log's line is JSON without body, header, query or path."""
     groups = of_type("AWS::Logs::LogGroup", LogRetentionInDays="7")
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     variables = json.loads(stage["AccessLogSettings"]["Format"]).values()

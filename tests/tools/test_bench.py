@@ -39,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, trees.Tree]:
 def test_all_end_the_same_execution(
     built: dict[str, trees.Tree], at: stand_in.StandIn, name: str, environ: dict[str, str]
 ) -> None:
-    """Each of those compared ends the Execution of the command, over TLS, and those of a batch."""
+    """Each handler ends the Execution of the command, over TLS, and those of a batch."""
     one = bench.Measured(built[name], environ)
     quick, slow = processes.environment(at) | environ, processes.environment(at, slow=True) | environ
     one.starts.append(processes.run(PYTHON, one.tree, Plan([bench.COMMAND]), quick))

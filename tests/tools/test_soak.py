@@ -12,7 +12,7 @@ from tests.soak.stack import Pace
 
 pytestmark = pytest.mark.timeout(240)
 PACE = Pace(timeout=10, visibility=4, receives=100, phase=1.0)
-"""A slow machine is no finding; nothing in a small soak has to be given up."""
+"""So slow that a busy machine keeps up: in a small soak, SQS gives up no message."""
 
 
 def small(commands: int, *names: str, handler: str = HANDLER) -> Report:
@@ -22,12 +22,12 @@ def small(commands: int, *names: str, handler: str = HANDLER) -> Report:
 
 
 def test_promises_are_kept() -> None:
-    """Nothing is lost and nobody stays stuck while credentials rotate and processes are killed."""
+    """Nothing is lost and no customer stays stuck while credentials rotate and processes are killed."""
     report = small(49, "all is well", "processes are killed")
 
     assert not report.broken, str(report)
 
 
 def test_a_lie_is_noticed() -> None:
-    """A function that says done and does nothing leaves customers stuck."""
+    """A function that reports success and does nothing leaves customers stuck."""
     assert STUCK in small(25, "all is well", handler="functions.lying").broken
