@@ -9,6 +9,7 @@ import base64
 import json
 import sys
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from end_conversation.aws.secret import INVISIBLE
 from end_conversation.command import Command
 from end_conversation.errors import EndConversationError, InvalidRequest, InvalidSignature
 from end_conversation.http_request import FORM, HttpRequest
@@ -154,6 +156,8 @@ def event_of(data: bytes, name: str | None, secret: WebhookSecret, base_url: str
         document = json.loads(data)
     except ValueError:
         document = None
+    # Broken JSON is no form.
+    is_json = document is not None or data.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"[")
     if isinstance(document, dict) and "requestContext" in document:
         return document
     if name is None:
@@ -166,7 +170,7 @@ def event_of(data: bytes, name: str | None, secret: WebhookSecret, base_url: str
         "rawPath": urlsplit(base_url).path + path,
         "rawQueryString": "",
         "routeKey": "POST /webhooks/{source}",
-        "headers": {"content-type": FORM if document is None else "application/json"},
+        "headers": {"content-type": "application/json" if is_json else FORM},
         "pathParameters": {"source": name},
         "requestContext": {
             "domainName": urlsplit(base_url).netloc,
@@ -218,7 +222,7 @@ def main() -> None:
         print(_USAGE)
         sys.exit(2)
     try:
-        secret = parse_webhook_secret(given.secret.read_text(encoding="utf-8"))
+        secret = parse_webhook_secret(given.secret.read_text(encoding="utf-8").strip(INVISIBLE))
         event = event_of(given.event.read_bytes(), given.source, secret, given.base_url or _BASE_URL)
         lines = list(explain(secret, event, given.base_url))
     except (OSError, ValueError, Unusable) as error:
