@@ -103,7 +103,7 @@ $(VENV)/.ready: $(VENV)/.run requirements/dev.txt
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-# checkov pins much of what it needs, so it has an environment of its own.
+# checkov pins many dependencies, so it has its own environment.
 $(CHECKOV)/.ready: $(VENV)/.run requirements/checkov.txt
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CHECKOV)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(CHECKOV)/bin/python --require-hashes -r requirements/checkov.txt

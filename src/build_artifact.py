@@ -34,7 +34,7 @@ PACKAGE = "end_conversation"
 
 _KINDS = (".py", ".json", ".json.gz", ".pem")
 _METADATA = ("METADATA", "AUTHORS", "COPYING", "LICENCE", "LICENSE", "NOTICE")
-"""How the names of files begin that tell a package's version and licence.
+"""Prefixes of the files with a package's version and licence.
 
 Without versions, instrumentation does nothing and scanners for vulnerabilities find nothing; most licences
 ask for a copy in every distribution.
@@ -97,7 +97,7 @@ def _is_runtime(command: str) -> bool:
 
 
 def _install(directory: Path) -> None:
-    """Install the locked dependencies; pip refuses a wrong hash, and whatever is not pure Python."""
+    """Install the locked dependencies; pip rejects wrong hashes and anything that is not pure Python."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile"]
     command += ["--platform", "any", "--abi", "none", "--implementation", "py", "--python-version", RUNTIME]

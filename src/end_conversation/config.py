@@ -112,7 +112,7 @@ def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
     if not value or _QUEUE_URL.fullmatch(value):
         return value or None
     if environ.get("AWS_SAM_LOCAL") == "true":
-        # `sam local` sets the queue's name in the template where nobody names a queue.
+        # `sam local` sets the queue's logical id unless its env_vars has a URL.
         return None
     raise ConfigurationError(f"{name} is not the URL of a queue")
 

@@ -259,7 +259,7 @@ def fields(schema: str) -> set[str]:
     ("page", "head", "known"),
     [
         ("docs/metrics-and-logs.md", "metric | what it counts", emitted()),
-        ("docs/metrics-and-logs.md", "message | level | meaning | keys of its own", logged()),
+        ("docs/metrics-and-logs.md", "message | level | meaning | own keys", logged()),
         ("docs/calling.md", "field | type | | meaning", set(SCHEMA["properties"])),
         ("docs/sweep.md", "field | type | default | meaning", fields("sweep.schema.json")),
         ("docs/sources.md", "field | default | meaning", fields("webhooks/source.schema.json")),

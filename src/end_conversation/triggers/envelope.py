@@ -59,7 +59,7 @@ def unwrap(payload: object, sent_at: datetime | None = None) -> Request:
     Raises:
         InvalidRequest: a time is invalid, so `occurred_at` has no upper limit; or there is no command to run.
     """
-    # A loop: whoever writes a message can nest records as deeply as JSON can.
+    # A loop, because a sender can nest records as deeply as JSON allows.
     while True:
         if is_invocation_record(payload):
             if payload["requestContext"].get("condition") not in _FAILED:

@@ -157,7 +157,7 @@ def _carry_out(
         return invocation.carry_out(lambda: event.load(sent_at), **fields, **_place(event, events))
 
     with ThreadPoolExecutor(MAX_CONCURRENCY) as threads:
-        # A single command needs no thread of its own.
+        # A single command needs no thread.
         outcomes = list((map if len(events) == 1 else threads.map)(carry_out, events))
     for outcome in outcomes:
         invocation.publish_later(outcome, fields.get("source"))

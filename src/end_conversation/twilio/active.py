@@ -9,7 +9,7 @@ If Twilio's pages go by position, each Execution that ends moves another one to 
 3. Windows do not depend on each other, so they are listed concurrently.
 4. Where 1 or 2 does not hold (another order, or a page that goes no further back), pages go on by Twilio's
    token and are read until two passes show the same; otherwise it is an error. A page all of one second
-   shows no order, so what would be newer is asked for, too.
+   shows no order, so anything newer is requested, too.
 
 https://www.twilio.com/docs/studio/rest-api/v2/execution
 """
@@ -62,10 +62,10 @@ class Flow(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What was created in a time, in seconds since 1970.
+    """A range of creation times, in seconds since 1970.
 
     Attributes:
-        start: the first second; None: since ever.
+        start: the first second; None: no limit.
         end: the second after the last.
     """
 

@@ -168,7 +168,7 @@ class WebhookSecret:
         """The source that sent a request.
 
         Raises:
-            InvalidSignature: no valid proof, or no such source; both take equally long.
+            InvalidSignature: no valid proof, or an unknown source; both take equally long.
         """
         source = self.sources.get(request.source or "", _UNKNOWN_SOURCE)
         source.verify(request, now, base_url)
@@ -294,7 +294,7 @@ def _proof(verify: Declaration) -> Proof:
         raise ValueError("verify.format must contain {signature} once, and {timestamp} at most once")
     if "{body}" not in proof.signed:
         raise ValueError("verify.signed must contain {body}")
-    # Where the timestamp is: nowhere, in the format, or in a header of its own.
+    # The timestamp is nowhere, in the format, or in a separate header.
     places = ("{timestamp}" in proof.format) + (proof.timestamp_header is not None)
     if places != ("{timestamp}" in proof.signed):
         raise ValueError("verify.signed must have {timestamp} if timestamp_header or format has it, else not")

@@ -52,7 +52,7 @@ def authenticated_source(config: Config, request: HttpRequest, deadline: Deadlin
     """The source that sent a request.
 
     Raises:
-        InvalidSignature: no valid proof, or no such source.
+        InvalidSignature: no valid proof, or an unknown source.
         CredentialsUnavailable: the declarations cannot be read.
     """
     return _verifier(config).verify(
