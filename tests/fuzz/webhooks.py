@@ -61,23 +61,14 @@ CHALLENGE = {"challenge": "repeat this"}
 
 
 class Webhook(NamedTuple):
-    """A webhook, and what is wrong with it.
-
-    Attributes:
-        source: its name; OWN_ROUTE is ours.
-        body: as it is sent.
-        is_form: whether its content type is that of a form.
-        age: seconds since it was signed.
-        sent_at: when the gateway received it, in milliseconds.
-        wrong: why its proof is invalid; empty if it is genuine.
-    """
+    """A webhook, and what is wrong with it."""
 
     source: str
     body: bytes
     is_form: bool
-    age: int
-    sent_at: Json
-    wrong: str
+    age: int  # seconds since it was signed
+    sent_at: Json  # when the gateway received it, in milliseconds
+    wrong: str  # why its proof is invalid; empty if it is genuine
 
     @property
     def content(self) -> Json:
@@ -123,9 +114,8 @@ class Webhook(NamedTuple):
                 del headers[max(headers)]
             case "longer":
                 headers[max(headers)] += "x"
-        content_type = "application/x-www-form-urlencoded" if self.is_form else "application/vnd.x+json"
-        if self.source == OWN_ROUTE:
-            content_type = "application/json"
+        json_type = "application/json" if self.source == OWN_ROUTE else "application/vnd.x+json"
+        content_type = "application/x-www-form-urlencoded" if self.is_form else json_type
         return event | {
             "rawPath": path,
             "rawQueryString": query,
@@ -197,16 +187,15 @@ def _webhooks(draw: st.DrawFn) -> Webhook:
 webhooks = _webhooks()
 
 _FORMS = (
-    *("%s | %s", "[%s, %s][]", "{a: %s, b: %s}", "%s || %s", "(%s)[?%s]", "%s.%s", "(%s)[*].[%s]"),
-    *("(%s) < (%s)", "!(%s) | %s", "map(&%s, %s)", "sort_by(%s, &%s)", "join(%s, %s)", "merge(%s, %s)"),
-    *("contains(%s, %s)", "split(%s, %s)", "e164(%s, %s)", "replace(%s, %s, 'x')", "&%s | %s"),
-    *("[trim(%s), sum(%s)]", "[to_number(%s), from_unix(%s)]", "[e164(%s), powertools_json(%s)]"),
-    *("powertools_base64_gzip(%s) | %s", "no_such_function(%s, %s)", "(%s)[::-1] | %s", "[[[[[%s, %s]]]]]"),
+    *("%s | %s", "[%s, %s][]", "{a: %s, b: %s}", "%s || %s", "(%s)[?%s]", "(%s) < (%s)", "!(%s) | %s"),
+    *("map(&%s, %s)", "sort_by(%s, &%s)", "join(%s, %s)", "contains(%s, %s)", "[to_number(%s), sum(%s)]"),
+    *("split(%s, %s)", "e164(%s, %s)", "replace(%s, %s, 'x')", "[from_unix(%s), powertools_json(%s)]"),
+    *("powertools_base64_gzip(%s) | %s", "no_such_function(%s, %s)", "(%s)[::-1] | %s", "&%s | %s"),
 )
 _leaves = st.sampled_from(["a", "b", "@", '"é"', "'x'", f"'{CANARY}'", "`[1, [2]]`", "a[*]", "*", "[]"])
 _pairs = st.recursive(
     _leaves,
-    lambda inner: st.builds(lambda form, pair: form % pair, st.sampled_from(_FORMS), st.tuples(inner, inner)),
+    lambda inner: st.builds(str.__mod__, st.sampled_from(_FORMS), st.tuples(inner, inner)),
     max_leaves=4,
 )
 _expressions = mostly(_pairs, beside(["a.b", "'x'", "a[?b]"]))
@@ -236,13 +225,11 @@ secrets = st.fixed_dictionaries(
 )
 """Webhook secrets; the source `crm` is mostly valid, and takes KEY as a bearer token."""
 
-_SIZE = 30_000
 bodies = anything | st.sampled_from(
     [
-        [0] * _SIZE,
-        [{"a": 1, "b": CANARY}] * (_SIZE // 10),
+        [{"a": 1, "b": CANARY}] * 3_000,
         {"a": base64.b64encode(gzip.compress(bytes(10**7))).decode(), "b": json.dumps([[CANARY]] * 999)},
-        {"a": '"\\' * _SIZE, "b": [CANARY] * 99},
+        {"a": '"\\' * 30_000, "b": [CANARY] * 99},
     ]
 )
 """Bodies of webhooks for them, some of them large."""

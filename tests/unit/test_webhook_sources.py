@@ -150,23 +150,15 @@ def test_senders_sign_the_url_of_a_custom_domain(
 @pytest.mark.parametrize(
     ("parameters", "headers"),
     [
-        *(
-            ({"source": "crm"}, headers)
-            for headers in (
-                {},
-                {"authorization": ""},
-                {"authorization": f"Bearer {KEY[:-1]}x"},
-                {"authorization": "Basic " + base64.b64encode(KEY.encode()).decode()},
-                # Our own route's key.
-                signed(CONTENT, key=OWN_KEY),
-            )
-        ),
-        *(
-            ({"source": name}, BEARER)
-            for name in ("nobody", "CRM", "../crm", "crm\n", "", "conversation-ended", "7crm", "cr\u00f6m")
-        ),
-        *(({"source": name}, BEARER) for name in ("c" * 33, "\ud800", None, 7, ["crm"])),
-        *((parameters, BEARER) for parameters in (None, [], "crm", {"proxy": "crm"})),
+        ({"source": "crm"}, {}),
+        ({"source": "crm"}, {"authorization": ""}),
+        ({"source": "crm"}, {"authorization": f"Bearer {KEY[:-1]}x"}),
+        ({"source": "crm"}, {"authorization": f"Basic {KEY}"}),
+        # Our own route's key.
+        ({"source": "crm"}, signed(CONTENT, key=OWN_KEY)),
+        *(({"source": name}, BEARER) for name in ("nobody", "conversation-ended", "CRM", "../crm", "crm\n")),
+        *(({"source": name}, BEARER) for name in ("", "7crm", "cr\u00f6m", "c" * 33, "\ud800", None, 7)),
+        *((parameters, BEARER) for parameters in (None, [], "crm", {"proxy": "crm"}, {"source": ["crm"]})),
     ],
 )
 def test_every_rejection_is_the_same_401(
@@ -181,27 +173,18 @@ def test_every_rejection_is_the_same_401(
 
 @pytest.mark.parametrize("route", ["/webhooks/{source}", "/webhooks/conversation-ended"])
 @pytest.mark.parametrize(
-    ("method", "status", "headers"),
-    [
-        ("HEAD", 200, {"cache-control": "no-store"}),
-        *((method, 405, {"allow": "HEAD, POST"}) for method in ("GET", "PUT")),
-    ],
+    ("method", "status", "allow"),
+    [("HEAD", 200, None), ("GET", 405, "HEAD, POST"), ("PUT", 405, "HEAD, POST")],
 )
 def test_vendors_may_try_a_url(
-    function: Function,
-    secrets_manager: SecretsManager,
-    route: str,
-    method: str,
-    status: int,
-    headers: dict[str, str],
+    function: Function, secrets_manager: SecretsManager, route: str, method: str, status: int, allow: str
 ) -> None:
     """By HEAD, with any source's name, through both kinds of API; no secret is read."""
     http = sent("nobody", headers={}, routeKey=f"{method} {route}")
     http["requestContext"]["http"]["method"] = method
     for event in (http, {"httpMethod": method, "resource": route, "requestContext": {}, "body": None}):
         answer = function(event)
-        assert answer["statusCode"] == status
-        assert headers.items() <= answer["headers"].items()
+        assert (answer["statusCode"], answer["headers"].get("allow")) == (status, allow)
         assert (answer["body"] == "") == (method == "HEAD")
     assert not secrets_manager.reads
 
