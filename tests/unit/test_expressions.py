@@ -171,6 +171,7 @@ def test_phone_numbers_become_e164(phone: object, region: str | None, found: str
         ("()-", None, "is not valid"),
         ("+1 500 555 0161 x12", None, "has letters or an extension"),
         ("+1 500 555 0161,12#", None, "has letters or an extension"),
+        ("+49 30123~4567", None, "has letters or an extension"),
         ("tel:+15005550161;ext=12", None, "has letters or an extension"),
         ("1-800-FLOWERS", "US", "has letters or an extension"),
         ("whatsapp:+15005550161", None, "has letters or an extension"),

@@ -22,7 +22,7 @@ MAX_LENGTH = 250
 
 _URI = re.compile(r"tel:(?://)?([^;]*)(.*)", re.IGNORECASE)
 _CONTEXT = re.compile(r";phone-context=(\+[\d().-]+)", re.IGNORECASE)
-_EXTENSION = re.compile(r"[^\W\d_]|[*#,;]")
+_EXTENSION = re.compile(r"[^\W\d_]|[*#,;~]")
 # What most countries dial for the plus sign.
 _EXIT_CODE = re.compile(r"^[+(]*00\)?")
 
