@@ -252,6 +252,9 @@ GENUINE: list[tuple[Proof, dict[str, str]]] = [
     # https://developers.trengo.com/docs/verifiying-request
     (replace(V1, format="{timestamp};{signature}"), {"x-s": f"{AT};{V1_SIGNATURE}"}),
     (replace(V1, format="{timestamp},{signature}"), {"x-s": f"{AT}, {V1_SIGNATURE}"}),
+    # Persona and 360Learning, while a key is rotated.
+    (V1, {"x-s": f"t={AT},v1={V1_SIGNATURE} t={AT},v1={'0' * 64}"}),
+    (hmac_proof(format="v1,{signature}"), {"x-s": f"v1,{signature_of(BODY)} v1,{'0' * 64}"}),
     (hmac_proof(format="v1={signature}"), {"x-s": f"v1={'0' * 64},v1={signature_of(BODY)}"}),
     (ID_SIGNED, {"x-s": signature_of(b"evt_1:" + BODY), "x-event-id": "evt_1"}),
     # A template is filled in once: names in what it is filled with stay as they are.

@@ -245,8 +245,8 @@ def _hmac(proof: Proof, request: HttpRequest, _: bytes, now: float, base_url: st
     if "{timestamp}" in proof.signed:
         if proof.timestamp_header is not None:
             timestamp = _header(request, proof.timestamp_header, "timestamp")
-        elif len(timestamps) == 1:
-            (timestamp,) = timestamps
+        elif len(set(timestamps)) == 1:
+            timestamp = timestamps[0]
         else:
             raise InvalidSignature("timestamp_repeated" if timestamps else "timestamp_missing")
         _check_age(timestamp, proof.timestamp_format, now)
@@ -320,7 +320,9 @@ def _parts(template: str, value: str) -> tuple[list[str], list[str]]:
         re.compile(_FORMAT_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(piece.strip())), re.IGNORECASE)
         for piece in template.split(separator)
     ]
-    entries = [entry.strip() for entry in value.split(separator)]
+    # While a key is rotated, some senders put a space between what belongs to one key and to the other.
+    between = separator if re.search(r"\s", template) else rf"[{separator}\s]+"
+    entries = [entry.strip() for entry in re.split(between, value)]
     matches = [pattern.fullmatch(entry) for pattern, entry in zip(patterns, entries, strict=False)]
     if len(patterns) != len(entries) or not all(matches):
         matches = [pattern.fullmatch(entry) for pattern, entry in product(patterns, entries)]
