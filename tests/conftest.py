@@ -361,7 +361,7 @@ def environment(
         monkeypatch.setenv(name, value)
     for cached in (app._service, sweep._service, verifier._verifier_of, aws._clients):
         cached.cache_clear()
-    monkeypatch.setattr(account_module, "BACKOFF", 0.001)
+    monkeypatch.setattr(account_module, "MAX_BACKOFF", 0.001)
     boto3.setup_default_session(botocore_session=_session())
     # What a test counted outside of an invocation is not for the next one to print.
     _metrics_of.cache_clear()

@@ -308,7 +308,7 @@ def test_a_429_takes_places_away(end: End, account: Account, studio: Studio) -> 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The longest that each wait may be: a random part of it is waited for."""
     longest: list[float] = []
-    monkeypatch.setattr(account_module, "BACKOFF", BACKOFF)
+    monkeypatch.setattr(account_module, "MAX_BACKOFF", MAX_BACKOFF)
     fixed = SimpleNamespace(uniform=lambda start, end: longest.append(end) or start)
     monkeypatch.setattr(account_module, "_RANDOM", fixed)
     return longest
