@@ -40,6 +40,8 @@ def _make_logger() -> Logger:
         made = make(level=logging.INFO, sampling_rate=0.0)
     own = logging.getLogger(SERVICE)
     own.propagate = False
+    # Lambda's TRACE is NOTSET here, which would mean the root's level.
+    own.setLevel(own.level or logging.DEBUG)
     # Libraries' logs are JSON lines, too, but never DEBUG, which contains secrets in botocore.
     root = logging.getLogger()
     root.handlers = [*own.handlers]

@@ -32,6 +32,8 @@ def test_timestamps(function: Function, studio: Studio) -> None:
         ("TZ", "Asia/Tokyo", ["INFO", "WARNING", "metric"]),
         ("POWERTOOLS_LOG_LEVEL", "WARNING", ["WARNING", "metric"]),
         ("POWERTOOLS_LOG_LEVEL", "LOUD", ["INFO", "WARNING", "metric"]),
+        ("AWS_LAMBDA_LOG_LEVEL", "TRACE", ["INFO", "WARNING", "metric"]),
+        ("AWS_LAMBDA_LOG_LEVEL", "WARN", ["WARNING", "metric"]),
         ("POWERTOOLS_LOGGER_SAMPLE_RATE", "often", ["INFO", "WARNING", "metric"]),
         ("POWERTOOLS_METRICS_DISABLED", "true", ["INFO", "WARNING"]),
         ("POWERTOOLS_DEV", "true", ["INFO", "WARNING"]),
