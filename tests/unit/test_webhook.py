@@ -149,16 +149,17 @@ def test_a_request_without_a_valid_signature_is_rejected(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "cause"),
     [
-        *({"body": body} for body in (None, "", "{")),
-        {"body": base64.b64encode(BODY).decode() + "!", "isBase64Encoded": True},
+        *(({"body": body}, "signature_unknown") for body in (None, "", "{")),
+        ({"body": base64.b64encode(BODY).decode() + "!", "isBase64Encoded": True}, "body_unreadable"),
     ],
 )
-def test_the_signature_comes_before_the_body(function: Function, changes: dict[str, Any]) -> None:
+def test_the_signature_comes_before_the_body(function: Function, changes: dict[str, Any], cause: str) -> None:
     """Strangers do not learn what is wrong with a media type or a body."""
     headers = headers_of(BODY) | {"content-type": "text/plain"}
     assert function(http(BODY, headers, **changes))["statusCode"] == 401
+    assert function.logs[0]["cause"] == cause
 
 
 @pytest.mark.parametrize(
