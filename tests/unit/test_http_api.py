@@ -184,6 +184,7 @@ def test_twilios_failures_have_their_status(
     function: Function, studio: Studio, command: dict[str, str], fault: dict[str, Any], status: int, code: str
 ) -> None:
     """Callers can tell Twilio's failures apart, and learn of them in time."""
+    function(in_http(command))
     studio.fail(times=None, **fault)
     assert status_and_code(function(in_http(command), seconds=2.5)) == (status, code)
 
@@ -216,6 +217,7 @@ def test_throttling_says_when_to_come_again(
     function: Function, studio: Studio, command: dict[str, str], given_: str | None, told: str
 ) -> None:
     """Twilio's number of seconds where it makes sense, else at least one."""
+    function(in_http(command))
     studio.fail(status=429, headers={"Retry-After": given_} if given_ else {}, times=None)
     assert function(in_http(command), seconds=2.5)["headers"]["retry-after"] == told
 
