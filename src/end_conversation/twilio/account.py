@@ -115,12 +115,22 @@ class _NoAnswer(Exception):
     Attributes:
         failure: the error for the caller.
         milliseconds: how long it took.
+        cut_short: whether the deadline ended it, and not its own limit.
     """
 
-    def __init__(self, failure: TwilioFailure, error: str, milliseconds: int) -> None:
+    def __init__(
+        self, failure: TwilioFailure, error: str, milliseconds: int, *, cut_short: bool = False
+    ) -> None:
         super().__init__(error)
         self.failure = failure
         self.milliseconds = milliseconds
+        self.cut_short = cut_short
+
+    @classmethod
+    def no_time_left(cls) -> _NoAnswer:
+        """There was no time for the try."""
+        failure = TwilioTimeout("no time is left for a request to Twilio")
+        return cls(failure, "no time left", 0, cut_short=True)
 
     def as_attempt(self) -> dict[str, Any]:
         """The same as an entry of `retries` in a log line."""
@@ -180,7 +190,7 @@ class Account:
                 failed += 1
                 entry = none.as_attempt()
                 # A try cut short by the deadline says nothing about Twilio; report the one before.
-                if failure is None or deadline.remaining():
+                if failure is None or not none.cut_short:
                     failure = none.failure
                 is_slow = isinstance(none.failure, TwilioTimeout)
                 if getattr(none.failure, "too_large", False) or (is_slow and not repeat_slow):
@@ -226,7 +236,7 @@ class Account:
     ) -> Answer:
         """One request, whatever the response."""
         if not self._limiter.acquire(deadline.remaining()):
-            raise _NoAnswer(TwilioTimeout("no time is left for a request to Twilio"), "no time left", 0)
+            raise _NoAnswer.no_time_left()
         throttled: bool | None = None
         try:
             answer = self._exchange(method, path, deadline, body, credentials)
@@ -240,7 +250,7 @@ class Account:
     ) -> Answer:
         seconds = min(TRY_TIMEOUT, deadline.remaining())
         if not seconds:
-            raise _NoAnswer(TwilioTimeout("no time is left for a request to Twilio"), "no time left", 0)
+            raise _NoAnswer.no_time_left()
         headers = {
             "Authorization": credentials.authorization,
             "Accept": "application/json",
@@ -253,7 +263,9 @@ class Account:
             answer = self._connections.exchange(method, path, headers, body, seconds)
         except TimeoutError:
             failure: TwilioFailure = TwilioTimeout("Twilio did not respond in time")
-            raise _NoAnswer(failure, "timeout", _milliseconds_since(began)) from None
+            raise _NoAnswer(
+                failure, "timeout", _milliseconds_since(began), cut_short=seconds < TRY_TIMEOUT
+            ) from None
         except TooLarge as error:
             failure = TwilioError("Twilio's response is too large")
             failure.too_large = True
