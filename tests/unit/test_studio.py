@@ -24,7 +24,7 @@ from end_conversation.errors import (
 )
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as studio_module
-from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, MAX_BACKOFF, Account
+from end_conversation.twilio.account import BACKOFF, CONCURRENCY, MAX_ATTEMPTS, MAX_BACKOFF, Account, back_off
 from end_conversation.twilio.credentials import parse_credentials
 from end_conversation.twilio.studio import Execution
 from end_conversation.twilio.transport import Connections
@@ -321,6 +321,12 @@ def test_the_waits_between_tries_double(end: End, studio: Studio, waits: list[fl
     studio.fail(method="POST", status=status, times=None)
     assert type(failure(end, execution.sid)) is TwilioError
     assert waits == [BACKOFF * 2, BACKOFF * 4, MAX_BACKOFF]
+
+
+def test_a_thousand_throttled_tries(waits: list[float]) -> None:
+    """Only time limits them: a sweep has a quarter of an hour."""
+    back_off(2000, TwilioThrottled("Twilio returned 429"), Deadline(10))
+    assert waits == [MAX_BACKOFF]
 
 
 @pytest.mark.parametrize(
