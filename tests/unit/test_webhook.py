@@ -212,6 +212,19 @@ def test_an_unreadable_key_does_not_disable_the_others(
     assert function.logs[0]["positions"] == [0, 2]
 
 
+def test_without_a_readable_key_the_route_is_unavailable_until_repaired(
+    function: Function, secrets_manager: SecretsManager, clock: SimpleNamespace, body: bytes
+) -> None:
+    """503, so that senders retry, although the secret has sources; it is read again within a minute."""
+    secrets_manager.aws.put_secret(SECRET_ID, {"keys": ["whsec_short"], "sources": {"crm": {}}})
+    answer = function(http(body, headers_of(body)))
+    assert status_and_code(answer) == (503, "credentials_unavailable")
+    assert answer["headers"]["retry-after"] == str(int(FAILURE_PAUSE))
+    secrets_manager.aws.put_secret(SECRET_ID, keys_text(KEY))
+    clock.now = NOW + RENEWAL_INTERVAL
+    assert function(http(body, headers_of(body, at=clock.now)))["statusCode"] == 200
+
+
 def test_a_rotated_key_works_at_once(
     function: Function, secrets_manager: SecretsManager, body: bytes
 ) -> None:

@@ -41,11 +41,16 @@ def authenticate(config: Config, request: HttpRequest, deadline: Deadline) -> No
 
     Raises:
         InvalidSignature: it has none.
-        CredentialsUnavailable: the keys cannot be read.
+        CredentialsUnavailable: the keys cannot be read, or none of them can be decoded.
     """
-    _verifier(config).verify(
-        lambda secret: check(_OWN, secret.keys, request, time.time(), config.webhook_base_url), deadline
-    )
+
+    def check_own(secret: WebhookSecret) -> None:
+        if secret.unreadable_keys and not secret.keys:
+            # The operator has to repair it, so senders should retry.
+            raise CredentialsUnavailable("the webhook secret has no usable signing key")
+        check(_OWN, secret.keys, request, time.time(), config.webhook_base_url)
+
+    _verifier(config).verify(check_own, deadline)
 
 
 def authenticated_source(config: Config, request: HttpRequest, deadline: Deadline) -> Source:
@@ -75,13 +80,13 @@ class Verifier:
 
         Raises:
             InvalidSignature: `check` rejects both.
-            CredentialsUnavailable: the secret cannot be read.
+            CredentialsUnavailable: the secret cannot be read, or `check` can use neither.
         """
         asked_at = monotonic()
         secret = self._get(deadline)
         try:
             return check(secret)
-        except InvalidSignature:
+        except (InvalidSignature, CredentialsUnavailable):
             if not self._may_renew():
                 raise
             newer = self._renewed(secret, asked_at, deadline)
