@@ -94,6 +94,8 @@ def _replacements(node: ast.AST) -> Iterator[tuple[str, object]]:
             yield "value", value + 1
         case ast.Constant(str(value)) if value and " " not in value:
             yield "value", f"{value}X"
+        case ast.Return(ast.Constant(None)):
+            return
         case ast.Return(ast.expr()) | ast.Expr(ast.Call()):
             yield "value", ast.Constant(None)
 
