@@ -174,13 +174,15 @@ def test_failed_tries_are_in_the_outcomes_line(
     function: Function, studio: Studio, command: dict[str, str]
 ) -> None:
     """Of a success as of a failure; at most ten, however often Twilio throttled."""
+    function.patch(account_module, "TRY_TIMEOUT", 1.0)
     studio.fail(status=503)
     studio.fail(broken="reset")
+    studio.fail(broken="hang")
     function(command)
     (line,) = function.logs
-    first, second = line["retries"]
+    first, second, third = line["retries"]
     assert (first["status"], first["twilio_request_id"]) == (503, studio.requests[0].request_id)
-    assert second["error"] == "ConnectionResetError"
+    assert (second["error"], third["error"]) == ("ConnectionResetError", "timeout")
     assert all(isinstance(entry["milliseconds"], int) for entry in line["retries"])
     studio.fail(status=429, times=12)
     function(command)
