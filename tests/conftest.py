@@ -27,6 +27,7 @@ from end_conversation.observability import _metrics_of, logger
 from end_conversation.twilio import account as account_module
 from end_conversation.twilio import studio as studio_module
 from end_conversation.webhooks import verifier
+from local import rie
 from local.aws import Aws, Call
 from local.canaries import Canaries
 from local.studio import API_KEY, Studio
@@ -45,6 +46,8 @@ ACCOUNT_SID = "AC" + "0" * 32
 FLOW_SID = "FW" + "1" * 32
 SECRET_ID = "end-conversation/twilio"
 OUTCOME_BUS = "end-conversation-outcomes"
+# Lambda's runtime client installs on Linux only, and so in CI, where nothing is skipped.
+needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 RECOGNIZABLE = 12
 """Characters of a text that does not occur by chance."""
 BUSY = 2.0
@@ -371,10 +374,7 @@ def environment(
 @pytest.fixture
 def queue(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
     """The queue for commands that run later."""
-    queue = Sqs(moto, "commands")
-    environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
-    environment.setenv("QUEUE_URL", queue.url)
-    return queue
+    return _queue(environment, moto, "commands", "QUEUE_URL")
 
 
 @pytest.fixture
@@ -416,9 +416,13 @@ def outcome_bus(environment: pytest.MonkeyPatch, moto: Aws) -> EventBridge:
 @pytest.fixture
 def dead_letters(environment: pytest.MonkeyPatch, moto: Aws) -> Sqs:
     """The queue of DEAD_LETTER_QUEUE_URL."""
-    queue = Sqs(moto, "dead-letters")
+    return _queue(environment, moto, "dead-letters", "DEAD_LETTER_QUEUE_URL")
+
+
+def _queue(environment: pytest.MonkeyPatch, moto: Aws, name: str, variable: str) -> Sqs:
+    queue = Sqs(moto, name)
     environment.setenv("AWS_ENDPOINT_URL_SQS", moto.url)
-    environment.setenv("DEAD_LETTER_QUEUE_URL", queue.url)
+    environment.setenv(variable, queue.url)
     return queue
 
 

@@ -14,6 +14,7 @@ from zipfile import ZipFile
 
 import boto3
 import pytest
+from conftest import needs_emulator
 from samcli.lib.package.utils import make_zip
 from samcli.yamlhelper import yaml_parse
 
@@ -26,8 +27,6 @@ from local.stand_ins import StandIns, stand_ins
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
-# Lambda's runtime client installs on Linux only, and so in CI, where nothing is skipped.
-needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
 
 @pytest.fixture(scope="module")

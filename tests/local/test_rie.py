@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import eventually
+from conftest import eventually, needs_emulator
 
 from local import rie
 from local.rie import Emulated, InProcess
-
-needs_emulator = pytest.mark.skipif(bool(rie.missing()), reason=f"no emulator: {rie.missing()}")
 
 HANDLER = """
 import json, os, sys, time

@@ -296,7 +296,7 @@ def back_off(tried: int, failure: TwilioFailure, deadline: Deadline) -> None:
     Raises:
         TwilioFailure: the failure, if no time would be left after the wait.
     """
-    # A sweep that is throttled for minutes makes thousands of tries: 2**tried would outgrow a float.
+    # A sweep that is throttled for minutes makes over a thousand tries: 2**tried would outgrow a float.
     longest = min(BACKOFF * 2 ** min(tried, MAX_ATTEMPTS), MAX_BACKOFF)
     wait = _RANDOM.uniform(0, longest) + (failure.retry_after or 0)
     if wait >= deadline.remaining():
